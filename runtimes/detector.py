@@ -1,0 +1,106 @@
+"""Detector: images in, detections out, on any runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from types import TracebackType
+from typing import overload
+
+import numpy as np
+import numpy.typing as npt
+
+from .detections import Detections
+from .errors import InvalidInput
+from .postprocess import postprocess
+from .preprocess import Image, preprocess
+from .runtime import Runtime
+from .spec import ModelSpec
+
+
+class Detector:
+    """Preprocess, infer, postprocess.
+
+    >>> with load("artifacts/yolox-nano-onnx-fp32") as detector:
+    ...     detections = detector(cv2.imread("street.jpg"))
+
+    score_threshold: detections below it are dropped. nms_threshold: the IoU over which two boxes of a class are one.
+    Raises `InvalidInput` for thresholds that the artifact cannot serve (those of NMS in the graph are fixed).
+    """
+
+    def __init__(
+        self, runtime: Runtime, score_threshold: float | None = None, nms_threshold: float | None = None
+    ) -> None:
+        for name, value in (("score_threshold", score_threshold), ("nms_threshold", nms_threshold)):
+            if value is not None and not 0 <= value <= 1:
+                raise InvalidInput(f"{name} must lie between 0 and 1, not be {value}.")
+        built_in = runtime.spec.nms
+        if built_in and (nms_threshold is not None and nms_threshold != built_in.nms_threshold):
+            raise InvalidInput(
+                f"NMS at {built_in.nms_threshold} is built into {runtime.spec.name}: export again to change it."
+            )
+        if built_in and score_threshold is not None and score_threshold < built_in.score_threshold:
+            raise InvalidInput(
+                f"{runtime.spec.name} was exported with detections from {built_in.score_threshold} on: export it again."
+            )
+        lowest = built_in.score_threshold if built_in else 0.0
+        self.runtime = runtime
+        self.score_threshold = max(0.25, lowest) if score_threshold is None else score_threshold
+        self.nms_threshold = 0.65 if nms_threshold is None else nms_threshold
+
+    @property
+    def spec(self) -> ModelSpec:
+        return self.runtime.spec
+
+    @overload
+    def __call__(self, images: Image) -> Detections: ...
+    @overload
+    def __call__(self, images: Sequence[Image]) -> list[Detections]: ...
+    def __call__(self, images: Image | Sequence[Image]) -> Detections | list[Detections]:
+        """Detect in one BGR uint8 image (H, W, 3), or in a sequence of them, of any sizes.
+
+        Raises `InvalidInput` where an image is something else.
+        """
+        # None is what cv2.imread gives for a file that it cannot read.
+        if images is None or (isinstance(images, np.ndarray) and images.ndim < 4):
+            return self._detect([images])[0]
+        return list(self.detect_stream(images))
+
+    def detect_stream(self, images: Iterable[Image], batch: int | None = None) -> Iterator[Detections]:
+        """Detect in images as they come, in order. `batch` is for artifacts that take any; others have their own."""
+        size = self.spec.batch or (1 if batch is None else batch)
+        if size < 1:
+            raise InvalidInput(f"batch must be at least 1, not {size}.")
+        stream = iter(images)
+        while chunk := list(islice(stream, size)):
+            yield from self._detect(chunk)
+
+    def _detect(self, images: list[Image]) -> list[Detections]:
+        output, ratios = self.infer(images)
+        return postprocess(output, ratios, self.spec, self.score_threshold, self.nms_threshold)
+
+    def infer(self, images: Sequence[Image]) -> tuple[npt.NDArray[np.float32], list[float]]:
+        """Preprocess and infer at most one batch of images, at least one.
+
+        Returns the artifact's output (see `ModelSpec`) and each image's ratio. Raises `InvalidInput` for what is no
+        image.
+        """
+        inputs, ratios = preprocess(images, self.spec)
+        missing = (self.spec.batch or len(images)) - len(images)
+        if (
+            missing > 0
+        ):  # an artifact of a fixed batch: fill it up with copies of the last image, and forget their results
+            inputs = np.concatenate([inputs, np.repeat(inputs[-1:], missing, axis=0)])
+        output = self.runtime.infer(inputs)
+        return (output if self.spec.nms else output[: len(images)]), ratios
+
+    def close(self) -> None:
+        self.runtime.close()
+
+    def __enter__(self) -> Detector:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

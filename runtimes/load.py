@@ -1,0 +1,51 @@
+"""load: from a path to a Detector. Adding a backend is one file and one line in `RUNTIMES`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .detector import Detector
+from .errors import InvalidInput
+from .onnx import OnnxRuntime
+from .runtime import Runtime
+from .spec import ModelSpec
+
+# The suffix of a model file, and the class that runs it: called with the path, a spec or None, and backend options.
+RUNTIMES: dict[str, Callable[..., Runtime]] = {".onnx": OnnxRuntime}
+
+
+def load(
+    artifact: str | Path,
+    spec: ModelSpec | None = None,
+    score_threshold: float | None = None,
+    nms_threshold: float | None = None,
+    **backend_options: Any,
+) -> Detector:
+    """Load an artifact: the folder that `export` wrote, or the model file in it.
+
+    spec: only for files that carry none (see `foreign_spec`). Thresholds default to 0.25 and 0.65.
+    backend_options: those of the backend's class, such as `threads` and `providers` of `OnnxRuntime`.
+
+    Raises `InvalidInput` for a path that is no artifact, `MissingBackend` where the backend's package is missing.
+    """
+    path = model_file(artifact)
+    runtime = RUNTIMES[path.suffix](path, spec, **backend_options)
+    return Detector(runtime, score_threshold, nms_threshold)
+
+
+def model_file(artifact: str | Path) -> Path:
+    """The model file of an artifact. Raises `InvalidInput` where there is none."""
+    path = Path(artifact)
+    known = ", ".join(RUNTIMES)
+    if path.is_dir():
+        found = sorted(file for file in path.iterdir() if file.suffix in RUNTIMES)
+        if len(found) != 1:
+            raise InvalidInput(f"{path} holds {len(found)} model files, not one; give the file itself ({known}).")
+        return found[0]
+    if not path.exists():
+        raise InvalidInput(f"{path} does not exist.")
+    if path.suffix not in RUNTIMES:
+        raise InvalidInput(f"{path} is not a model file that a runtime reads ({known}).")
+    return path

@@ -1,0 +1,124 @@
+"""From the network's output to detections. The one and only copy: evaluation, parity and apps all call this."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from .detections import Detections
+from .spec import ModelSpec
+
+Floats = npt.NDArray[np.float32]
+
+FARTHEST = 1e6  # pixels
+
+
+def anchor_grid(input_size: tuple[int, int], strides: Sequence[int]) -> tuple[Floats, Floats]:
+    """The cell (x, y) and the stride of every anchor: (A, 2) and (A, 1), level by level, row-major."""
+    cells, steps = [], []
+    for stride in strides:
+        rows, columns = np.mgrid[: input_size[0] // stride, : input_size[1] // stride]
+        level = np.stack([columns.ravel(), rows.ravel()], axis=1)  # (h * w, 2)
+        cells.append(level)
+        steps.append(np.full((len(level), 1), stride))
+    return np.concatenate(cells).astype(np.float32), np.concatenate(steps).astype(np.float32)
+
+
+def decode(boxes: Floats, cells: Floats, strides: Floats) -> Floats:
+    """Raw box predictions (..., n, 4) to (cx, cy, w, h) in input pixels.
+
+    cells (n, 2) and strides (n, 1) are those of the n anchors. Source: yolox/models/yolo_head.py, `decode_outputs`;
+    the grid is made of whole numbers, without the half cell that other detectors add.
+    """
+    with np.errstate(over="ignore"):  # an absurd size becomes infinite
+        return np.concatenate([(boxes[..., :2] + cells) * strides, np.exp(boxes[..., 2:4]) * strides], axis=-1)
+
+
+def corners(boxes: Floats) -> Floats:
+    """(cx, cy, w, h) to (left, top, right, bottom): (..., 4) to (..., 4)."""
+    centres, reach = boxes[..., :2], boxes[..., 2:] / 2
+    return np.concatenate([centres - reach, centres + reach], axis=-1)
+
+
+def decode_output(output: Floats, spec: ModelSpec) -> Floats:
+    """An artifact's output (N, A, 5 + C) with its boxes in input pixels, whether or not the graph decoded them."""
+    if spec.decoded:
+        return output
+    return np.concatenate(
+        [decode(output[..., :4], *anchor_grid(spec.input_size, spec.strides)), output[..., 4:]], axis=-1
+    )
+
+
+def non_maximum_suppression(
+    xyxy: Floats, scores: Floats, class_ids: npt.NDArray[np.int64], threshold: float
+) -> npt.NDArray[np.intp]:
+    """Class-aware NMS: drop a box that overlaps a better one of its class by an IoU over `threshold`.
+
+    xyxy (n, 4), scores (n,), class_ids (n,). Returns the indices that stay, best first.
+    """
+    if len(scores) == 0:
+        return np.zeros(0, dtype=np.intp)
+    # OpenCV keeps classes apart by shifting each by more than the largest coordinate, in double precision. That needs
+    # coordinates that are not negative, so the boxes are moved first.
+    # Far beyond any image, their size would eat up the precision that the others need.
+    boxes = xyxy.astype(np.float64).clip(-FARTHEST, FARTHEST)
+    boxes -= boxes.min()
+    boxes[:, 2:] -= boxes[:, :2]  # left, top, width, height
+    kept = cv2.dnn.NMSBoxesBatched(boxes.tolist(), scores.tolist(), class_ids.tolist(), 0.0, threshold)
+    return np.asarray(kept, dtype=np.intp).reshape(-1)
+
+
+def detect_one(
+    output: Floats, ratio: float, spec: ModelSpec, score_threshold: float, nms_threshold: float
+) -> Detections:
+    """The detections of one image from its output (A, 5 + C), in pixels of the original image."""
+    # A class score is at most 1, so an anchor whose objectness is below the threshold cannot pass.
+    anchors = np.flatnonzero(output[:, 4] >= score_threshold)
+    class_scores = output[anchors, 5:]
+    class_ids = class_scores.argmax(axis=1)
+    scores = output[anchors, 4] * class_scores[np.arange(len(anchors)), class_ids]
+    passed = scores >= score_threshold
+    anchors, class_ids, scores = anchors[passed], class_ids[passed], scores[passed]
+
+    boxes = output[anchors, :4]
+    if not spec.decoded:
+        cells, strides = anchor_grid(spec.input_size, spec.strides)
+        boxes = decode(boxes, cells[anchors], strides[anchors])
+    finite = np.isfinite(boxes).all(axis=1)  # raw sizes are exponents, which can overflow
+    xyxy, scores, class_ids = corners(boxes[finite]), scores[finite], class_ids[finite]
+    kept = non_maximum_suppression(xyxy, scores, class_ids, nms_threshold)
+    return Detections(xyxy[kept] / np.float32(ratio), scores[kept], class_ids[kept])
+
+
+def split_rows(rows: Floats, ratios: Sequence[float], score_threshold: float) -> list[Detections]:
+    """Read the output of a graph with NMS inside.
+
+    rows: (M, 7) float32, best first: index of the image in the batch, left, top, right, bottom in input pixels,
+    confidence, class index.
+    """
+    rows = rows[rows[:, 5] >= score_threshold]
+    found = []
+    for index, ratio in enumerate(ratios):
+        own = rows[rows[:, 0] == index]
+        found.append(Detections(own[:, 1:5] / np.float32(ratio), own[:, 5], own[:, 6].astype(np.int64)))
+    return found
+
+
+def postprocess(
+    output: npt.NDArray[Any], ratios: Sequence[float], spec: ModelSpec, score_threshold: float, nms_threshold: float
+) -> list[Detections]:
+    """An artifact's output for N letterboxed images to the detections of each.
+
+    Keeps anchors whose objectness x best class score is at least `score_threshold`, one class an anchor, then
+    suppresses within each class. Boxes that are not finite and scores of exactly 0 are dropped; nothing caps the number
+    of detections. Source: yolox/utils/boxes.py, `postprocess`. With NMS in the graph, its own `nms_threshold` holds.
+    """
+    if spec.nms is not None:
+        return split_rows(output, ratios, score_threshold)
+    return [
+        detect_one(one, ratio, spec, score_threshold, nms_threshold) for one, ratio in zip(output, ratios, strict=True)
+    ]

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runtimes import Detections, GraphNMS, ModelSpec
+from runtimes.postprocess import Floats, anchor_grid, decode_output, non_maximum_suppression, postprocess
+
+SPEC = ModelSpec("m", (64, 96), ("cat", "dog", "owl"), batch=None)
+
+
+def plain_nms(xyxy: Floats, scores: Floats, class_ids: np.ndarray, threshold: float) -> list[int]:  # type: ignore[type-arg]
+    """The definition, word by word."""
+    kept: list[int] = []
+    for index in np.argsort(-scores, kind="stable"):
+        x1, y1, x2, y2 = xyxy[index].astype(np.float64)
+        suppressed = False
+        for other in kept:
+            if class_ids[other] != class_ids[index]:
+                continue
+            a1, b1, a2, b2 = xyxy[other].astype(np.float64)
+            shared = max(min(x2, a2) - max(x1, a1), 0) * max(min(y2, b2) - max(y1, b1), 0)
+            suppressed |= shared / ((x2 - x1) * (y2 - y1) + (a2 - a1) * (b2 - b1) - shared) > threshold
+        if not suppressed:
+            kept.append(int(index))
+    return kept
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_nms_is_the_definition(seed: int) -> None:
+    """Clustered boxes, some beyond the left and the upper border, as YOLOX gives them."""
+    random = np.random.default_rng(seed)
+    centres = random.uniform(-50, 700, size=(6, 2))[random.integers(6, size=120)] + random.normal(0, 6, (120, 2))
+    sizes = random.uniform(20, 120, size=(120, 2))
+    xyxy = np.concatenate([centres - sizes / 2, centres + sizes / 2], axis=1).astype(np.float32)
+    scores = random.permutation(np.linspace(0.001, 1, 120)).astype(np.float32)
+    class_ids = random.integers(3, size=120)
+    kept = non_maximum_suppression(xyxy, scores, class_ids, 0.65)
+    assert kept.tolist() == plain_nms(xyxy, scores, class_ids, 0.65)
+    assert 10 < len(kept) < 120
+
+
+def test_nms_keeps_classes_apart_beyond_the_border() -> None:
+    """A box at negative coordinates must not meet the next class's region."""
+    xyxy = np.array([[-100, -100, -1, -1], [0, 0, 99, 99], [-100, -100, -1, -1]], np.float32)
+    kept = non_maximum_suppression(xyxy, np.array([0.9, 0.8, 0.7], np.float32), np.array([0, 1, 2]), 0.65)
+    assert kept.tolist() == [0, 1, 2]
+
+
+def test_detections_are_the_official_ones(golden: Path) -> None:
+    """The official decoded outputs give the official detections at threshold 0.01 and NMS 0.65."""
+    numbers = np.load(golden / "forward.npz")
+    spec = ModelSpec("nano", (416, 416), tuple(map(str, range(80))), batch=None)
+    found = postprocess(numbers["raw"], [1.0, 1.0], spec, 0.01, 0.65)
+    for index, detections in enumerate(found):
+        expected = numbers[f"detections_{index}"]
+        assert len(detections) == len(expected) > 5
+        assert np.array_equal(detections.class_id, expected[:, 6])
+        assert np.abs(detections.xyxy - expected[:, :4]).max() < 1e-4
+        assert np.abs(detections.confidence - expected[:, 4] * expected[:, 5]).max() < 1e-6
+
+
+def output_with(anchors: dict[int, list[float]]) -> Floats:
+    """An output (1, A, 8) in which only the given anchors score."""
+    output = np.zeros((1, SPEC.num_anchors, 8), np.float32)
+    for anchor, values in anchors.items():
+        output[0, anchor] = values
+    return output
+
+
+def detect(output: Floats, score_threshold: float, ratio: float = 1.0, spec: ModelSpec = SPEC) -> Detections:
+    (detections,) = postprocess(output, [ratio], spec, score_threshold, 0.65)
+    return detections
+
+
+def test_one_class_an_anchor_threshold_included_and_boxes_scaled_back() -> None:
+    output = output_with({3: [20, 30, 10, 8, 0.5, 0.5, 0.25, 0.125], 5: [50, 30, 10, 8, 0.5, 0.25, 0.0, 0.0]})
+    found = detect(output, 0.25, ratio=0.5)
+    assert found.class_id.tolist() == [0]
+    assert found.confidence.tolist() == [0.25]
+    assert found.xyxy.tolist() == [[30, 52, 50, 68]]
+    assert len(detect(output, 0.2501)) == 0
+    assert len(detect(output, 0.125)) == 2
+
+
+def test_boxes_are_not_clipped_and_input_is_not_written_to() -> None:
+    output = output_with({0: [0, 0, 40, 40, 1, 1, 0, 0]})
+    before = output.copy()
+    assert detect(output, 0.1).xyxy.tolist() == [[-20, -20, 20, 20]]
+    assert np.array_equal(output, before)
+
+
+def test_undecoded_output_gives_the_same_detections(random: np.random.Generator) -> None:
+    raw = random.normal(size=(2, SPEC.num_anchors, 8)).astype(np.float32)
+    raw[..., 4:] = 1 / (1 + np.exp(-3 * raw[..., 4:]))
+    undecoded = replace(SPEC, decoded=False)
+    decoded = decode_output(raw, undecoded)
+    for left, right in zip(
+        postprocess(raw, [1, 0.7], undecoded, 0.05, 0.65), postprocess(decoded, [1, 0.7], SPEC, 0.05, 0.65), strict=True
+    ):
+        assert len(left) > 10
+        assert np.array_equal(left.xyxy, right.xyxy)
+        assert np.array_equal(left.confidence, right.confidence)
+
+
+def test_anchor_order_is_level_by_level_row_major() -> None:
+    cells, strides = anchor_grid((64, 96), (8, 16, 32))
+    assert cells[:2].tolist() == [[0, 0], [1, 0]]
+    assert cells[12].tolist() == [0, 1]
+    assert strides[95:97].tolist() == [[8], [16]]
+    assert cells[-1].tolist() == [2, 1]
+
+
+def test_rows_of_a_graph_with_nms() -> None:
+    spec = replace(SPEC, nms=GraphNMS(0.1, 0.65))
+    rows = np.array([[1, 2, 4, 6, 8, 0.9, 2], [0, 1, 1, 3, 3, 0.5, 1], [1, 0, 0, 2, 2, 0.2, 0]], np.float32)
+    first, second = postprocess(rows, [1.0, 2.0], spec, 0.3, 0.65)
+    assert first.class_id.tolist() == [1]
+    assert second.xyxy.tolist() == [[1, 2, 3, 4]]
+
+
+def test_boxes_that_are_not_finite_are_dropped_and_harm_no_others() -> None:
+    good = {index: [20.0 + 30 * index, 30, 10, 8, 1, 1, 0, 0] for index in range(2)}
+    bad = {index: [value, 30, value, 8, 1, 1, 0, 0] for index, value in enumerate((np.inf, np.nan, 1e20), start=5)}
+    found = detect(output_with({**good, **bad}), 0.5)
+    assert np.isfinite(found.xyxy).all()
+    assert {tuple(box) for box in found.xyxy.tolist()} >= {(15, 26, 25, 34), (45, 26, 55, 34)}
