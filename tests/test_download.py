@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+
+from runtimes import InvalidInput, UserError
+from yolox_deploy.model.download import official_weights
+from yolox_deploy.model.yolox import YOLOX
+
+
+class Server(ThreadingHTTPServer):
+    """Serves one file with ranges, and breaks off where it is told to."""
+
+    content: bytes
+    break_at: int | None = None
+    ranges: list[str | None]
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        if not self.path.endswith("/yolox_nano.pth"):
+            self.send_error(404)
+            return
+        content, wanted = self.server.content, self.headers.get("Range")
+        self.server.ranges.append(wanted)
+        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted else 0
+        if start >= len(content):
+            self.send_error(416)
+            return
+        self.send_response(206 if wanted else 200)
+        self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        self.wfile.write(content[start : self.server.break_at])
+
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    torch.save({"model": YOLOX("yolox-nano").state_dict()}, tmp_path / "source.pth")
+    server = Server(("127.0.0.1", 0), Handler)
+    server.content, server.ranges = (tmp_path / "source.pth").read_bytes(), []
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("YOLOX_DEPLOY_MIRROR", f"http://127.0.0.1:{server.server_port}/weights/")
+    monkeypatch.setenv("YOLOX_DEPLOY_CACHE", str(tmp_path / "cache"))
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_download_once_then_from_the_cache(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = official_weights("yolox-nano")
+    assert path == tmp_path / "cache" / "yolox_nano.pth"
+    assert path.read_bytes() == server.content
+    assert "yolox_nano.pth: 100%" in capsys.readouterr().err
+    official_weights("yolox-nano")
+    assert server.ranges == [None]
+
+
+def test_a_broken_download_goes_on_where_it_stopped(server: Server, tmp_path: Path) -> None:
+    server.break_at = 1_000_000
+    with pytest.raises(UserError, match=r"1000000 of \d+ bytes.*run it again.*--weights FILE"):
+        official_weights("yolox-nano")
+    assert not (tmp_path / "cache" / "yolox_nano.pth").exists()
+    server.break_at = None
+    assert official_weights("yolox-nano").read_bytes() == server.content
+    assert server.ranges == [None, "bytes=1000000-"]
+
+
+def test_a_stale_part_is_fetched_anew(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "yolox_nano.pth.part").write_bytes(bytes(len(server.content) + 5))
+    assert official_weights("yolox-nano").read_bytes() == server.content
+
+
+def test_a_damaged_download_is_removed(server: Server, tmp_path: Path) -> None:
+    damaged = bytearray(server.content)
+    damaged[len(damaged) // 2] ^= 0xFF
+    server.content = bytes(damaged)
+    with pytest.raises(UserError, match="damaged"):
+        official_weights("yolox-nano")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_cached_file_that_changed_is_noticed(server: Server) -> None:
+    path = official_weights("yolox-nano")
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UserError, match="has changed"):
+        official_weights("yolox-nano")
+
+
+def test_offline_and_missing_files_say_what_to_do(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"404.*--weights FILE.*YOLOX_DEPLOY_MIRROR"):
+        official_weights("yolox-s")
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("YOLOX_DEPLOY_MIRROR", f"http://127.0.0.1:{unused.getsockname()[1]}")
+        with pytest.raises(UserError, match="--weights FILE"):
+            official_weights("yolox-s")
+
+
+def test_only_the_web_is_a_mirror(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("YOLOX_DEPLOY_MIRROR", "file:///etc")
+    with pytest.raises(InvalidInput, match="https"):
+        official_weights("yolox-nano")

@@ -1,0 +1,63 @@
+"""Reading images, and finding them."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+from typing import overload
+
+import cv2
+import numpy as np
+
+from runtimes.errors import InvalidInput
+from runtimes.preprocess import Image
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+
+
+def read_image(path: Path) -> Image:
+    """An image as BGR uint8 (H, W, 3), turned upright by its EXIF orientation. Raises `InvalidInput` if it is none."""
+    try:
+        content = np.fromfile(path, dtype=np.uint8)  # imread cannot open every path on every system
+        image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
+    except (OSError, cv2.error) as error:
+        raise InvalidInput(f"cannot read the image {path}: {error}.") from None
+    if image is None:
+        raise InvalidInput(f"{path} is not an image that OpenCV reads.")
+    return image.astype(np.uint8, copy=False)
+
+
+class ImageFiles(Sequence[Image]):
+    """Image files as a sequence of images, each read when it is asked for."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = paths
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @overload
+    def __getitem__(self, index: int) -> Image: ...
+    @overload
+    def __getitem__(self, index: slice) -> ImageFiles: ...
+    def __getitem__(self, index: int | slice) -> Image | ImageFiles:
+        return ImageFiles(self.paths[index]) if isinstance(index, slice) else read_image(self.paths[index])
+
+
+def find_images(source: str | Path) -> list[Path]:
+    """The images that a file, a folder or a glob pattern names, sorted. Raises `InvalidInput` where there are none."""
+    path = Path(source)
+    if path.is_dir():
+        found = [file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
+    elif path.exists():
+        found = [path]
+    else:
+        found = [
+            Path(name) for name in glob.glob(str(source), recursive=True) if Path(name).suffix.lower() in IMAGE_SUFFIXES
+        ]
+    if not found and path.is_dir():
+        raise InvalidInput(f"{source} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}).")
+    if not found:
+        raise InvalidInput(f"{source} names no image: it does not exist, or nothing fits the pattern.")
+    return sorted(found)

@@ -1,0 +1,52 @@
+"""Files that are complete or not there."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from runtimes.errors import InvalidInput
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a name to write to, beside `path`; it takes the place of `path` if the block ends well, else it goes."""
+    part = path.with_name(f".{path.stem}.part{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def sha256_file(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def check_output_folder(path: Path, option: str) -> None:
+    """Raise `InvalidInput`, before any work, where there cannot be a folder at `path`."""
+    nearest = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not nearest.is_dir():
+        raise InvalidInput(f"{option} {path}: {nearest} is not a folder.")
+    if not os.access(nearest, os.W_OK):
+        raise InvalidInput(f"{option} {path}: nothing can be written in {nearest}.")
+
+
+def check_output_file(path: Path, option: str) -> None:
+    """Raise `InvalidInput`, before any work, where no file can be written at `path`."""
+    if path.is_dir():
+        raise InvalidInput(f"{option} {path} is a folder, not a file.")
+    check_output_folder(path.absolute().parent, option)

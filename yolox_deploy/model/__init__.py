@@ -1,0 +1,1 @@
+"""The reference implementation: the network, its checkpoints, its variants."""

@@ -1,0 +1,93 @@
+"""Options that several commands share, and what they mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtimes.coco import COCO_CATEGORY_IDS, COCO_CLASS_NAMES
+from runtimes.detector import Detector
+from runtimes.errors import InvalidInput
+from runtimes.foreign import Preprocessing, foreign_spec
+from runtimes.load import load, model_file
+from runtimes.spec import ModelSpec
+
+
+@dataclass(frozen=True)
+class ForeignOptions:
+    """For ONNX files that carry no spec, such as those of the official YOLOX exporter."""
+
+    spec: Path | None = None
+    """Spec file (JSON) of a model file that carries none."""
+    preprocessing: Preprocessing | None = None
+    """How such a model was trained: official (BGR, 0..255) or legacy (release 0.0.1: RGB, ImageNet mean and std)."""
+    class_names: str | None = None
+    """Class names: "coco", or a text file with one name a line."""
+
+    @property
+    def given(self) -> bool:
+        return any(value is not None for value in (self.spec, self.preprocessing, self.class_names))
+
+
+def read_class_names(argument: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Names and category ids from "coco" or a text file.
+
+    The ids of a file's names are 1, 2, 3 and so on, unless they are COCO's. Raises `InvalidInput` for no names, or
+    equal ones.
+    """
+    if argument == "coco":
+        return COCO_CLASS_NAMES, COCO_CATEGORY_IDS
+    try:
+        lines = Path(argument).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(
+            f'--class-names {argument} is neither "coco" nor a text file that can be read: {error}.'
+        ) from None
+    names = tuple(line.strip() for line in lines if line.strip())
+    if not names:
+        raise InvalidInput(f"--class-names {argument} holds no names.")
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InvalidInput(f"--class-names {argument} holds {twice!r} twice.")
+    return names, COCO_CATEGORY_IDS if names == COCO_CLASS_NAMES else tuple(range(1, len(names) + 1))
+
+
+def default_class_names(num_classes: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """For a checkpoint that names none: COCO's where there are 80, as in the official weights, else numbers."""
+    if num_classes == len(COCO_CLASS_NAMES):
+        return COCO_CLASS_NAMES, COCO_CATEGORY_IDS
+    return tuple(f"class {index}" for index in range(num_classes)), ()
+
+
+def open_artifact(
+    artifact: Path, foreign: ForeignOptions, score_threshold: float, nms_threshold: float | None, threads: int | None
+) -> Detector:
+    """Load an artifact; for a foreign file, with the spec that the options describe."""
+    spec = _foreign(model_file(artifact), foreign) if foreign.given else None
+    return load(artifact, spec, score_threshold, nms_threshold, threads=threads)
+
+
+def _foreign(path: Path, options: ForeignOptions) -> ModelSpec:
+    if options.spec is not None:
+        if options.preprocessing is not None or options.class_names is not None:
+            raise InvalidInput("--spec says it all: leave out --preprocessing and --class-names.")
+        return ModelSpec.read(options.spec)
+    if options.preprocessing is None or options.class_names is None:
+        missing = "--preprocessing" if options.preprocessing is None else "--class-names"
+        raise InvalidInput(f"a file without a spec needs {missing} too (or a spec file alone: --spec FILE).")
+    names, ids = read_class_names(options.class_names)
+    return foreign_spec(path, names, options.preprocessing, ids)
+
+
+def check_positive(**numbers: int | None) -> None:
+    """Raise `InvalidInput`, naming the option, for a number below 1."""
+    for name, value in numbers.items():
+        if value is not None and value < 1:
+            raise InvalidInput(f"--{name.replace('_', '-')} must be at least 1, not {value}.")
+
+
+def check_thresholds(**thresholds: float | None) -> None:
+    """Raise `InvalidInput`, naming the option, for a threshold outside 0..1."""
+    for name, value in thresholds.items():
+        if value is not None and not 0 <= value <= 1:
+            raise InvalidInput(f"--{name.replace('_', '-')} must lie between 0 and 1, not be {value:g}.")
