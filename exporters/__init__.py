@@ -1,0 +1,1 @@
+"""Write artifacts: any `nn.Module` with a `ModelSpec`, one toolchain a file."""

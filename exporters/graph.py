@@ -1,0 +1,64 @@
+"""The module that is traced: the model in its cheapest exact form, and around it what the artifact promises."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from runtimes.postprocess import anchor_grid
+from runtimes.preprocess import imagenet_statistics
+from runtimes.spec import ModelSpec
+
+
+def rewrite(model: nn.Module) -> nn.Module:
+    """A copy of the model in which every block stands in its `inference_form()`, if it offers one.
+
+    The rewrites are exact (batch norm folded, Focus as one convolution, pools in a row): outputs differ by rounding.
+    """
+    model = copy.deepcopy(model).eval()
+    _rewrite_children(model)
+    return model
+
+
+def _rewrite_children(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        if hasattr(child, "inference_form"):
+            inference_form: Callable[[], nn.Module] = child.inference_form  # type: ignore[assignment]
+            child = inference_form()
+            setattr(module, name, child)
+        _rewrite_children(child)
+
+
+class InferenceGraph(nn.Module):
+    """Images as the spec says, to predictions as the spec says: (N, A, 5 + C), without NMS."""
+
+    cells: Tensor
+    strides: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: nn.Module, spec: ModelSpec) -> None:
+        super().__init__()
+        self.model = rewrite(model)
+        self.spec = spec
+        cells, strides = anchor_grid(spec.input_size, spec.strides)
+        self.register_buffer("cells", torch.from_numpy(cells), persistent=False)  # (A, 2)
+        self.register_buffer("strides", torch.from_numpy(strides), persistent=False)  # (A, 1)
+        mean, std = imagenet_statistics(spec.channel_order)
+        self.register_buffer("mean", torch.from_numpy(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.from_numpy(std).view(3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.spec.uint8_input:
+            images = images.permute(0, 3, 1, 2).float()  # (N, H, W, 3) to (N, 3, H, W)
+            if self.spec.normalization == "imagenet":
+                images = (images / 255 - self.mean) / self.std
+        predictions = self.model(images)
+        boxes, scores = predictions[..., :4], predictions[..., 4:].sigmoid()
+        if self.spec.decoded:
+            centre = (boxes[..., :2] + self.cells) * self.strides
+            boxes = torch.cat([centre, boxes[..., 2:].exp() * self.strides], dim=-1)
+        return torch.cat([boxes, scores], dim=-1)

@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from exporters.artifact import Artifact
+from runtimes import Detections, Detector, GraphNMS, InvalidInput, MissingBackend, ModelSpec, load
+from runtimes.onnx import OnnxRuntime
+from runtimes.preprocess import Image
+
+
+@pytest.fixture(scope="module")
+def detector(artifact: Artifact) -> Detector:
+    return load(artifact.folder, score_threshold=0.01)
+
+
+def equal(left: Detections, right: Detections, tolerance: float = 0.0) -> bool:
+    return np.array_equal(left.class_id, right.class_id) and bool(
+        np.abs(left.xyxy - right.xyxy).max(initial=0) <= tolerance
+        and np.abs(left.confidence - right.confidence).max(initial=0) <= tolerance
+    )
+
+
+def test_folder_and_file_are_the_same_artifact(artifact: Artifact, images: list[Image]) -> None:
+    with load(artifact.folder) as by_folder, load(artifact.model) as by_file:
+        assert equal(by_folder(images[0]), by_file(images[0]))
+
+
+def test_a_batch_gives_what_single_images_give(detector: Detector, images: list[Image]) -> None:
+    singles = [detector(image) for image in images]
+    assert sum(map(len, singles)) > 20
+    assert all(equal(a, b, 1e-3) for a, b in zip(detector.detect_stream(images, batch=3), singles, strict=True))
+    assert all(equal(a, b) for a, b in zip(detector(images), singles, strict=True))
+
+
+def test_a_fixed_batch_takes_any_number_of_images(artifact: Artifact, images: list[Image], tmp_path: Path) -> None:
+    model = onnx.load(artifact.model)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 3
+    model.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 3
+    next(entry for entry in model.metadata_props if entry.key == "yolox.batch").value = "3"
+    onnx.save(model, tmp_path / "model.onnx")
+    with load(tmp_path, score_threshold=0.01) as fixed, load(artifact.folder, score_threshold=0.01) as free:
+        found = fixed(images)
+        assert len(found) == len(images) == 5
+        assert all(equal(a, free(image), 1e-3) for a, image in zip(found, images, strict=True))
+
+
+def test_results_are_the_callers_own(detector: Detector, images: list[Image]) -> None:
+    inputs = np.zeros((1, 3, 256, 320), np.float32)
+    first = detector.runtime.infer(inputs)
+    before = first.copy()
+    second = detector.runtime.infer(inputs + 50)
+    assert np.array_equal(first, before)
+    assert not np.shares_memory(first, second)
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        np.zeros((1, 3, 320, 256), np.float32),
+        np.zeros((1, 3, 256, 320), np.uint8),
+        np.zeros((3, 256, 320), np.float32),
+        np.zeros((0, 3, 256, 320), np.float32),
+    ],
+    ids=["transposed", "uint8", "no batch", "empty batch"],
+)
+def test_wrong_input_is_refused(detector: Detector, inputs: np.ndarray) -> None:  # type: ignore[type-arg]
+    with pytest.raises(InvalidInput, match=r"takes float32 of shape \(N, 3, 256, 320\)"):
+        detector.runtime.infer(inputs)
+
+
+def test_none_from_imread_is_one_sentence(detector: Detector) -> None:
+    with pytest.raises(InvalidInput, match="not NoneType"):
+        detector(None)  # type: ignore[call-overload]
+
+
+def test_a_closed_runtime_says_so(artifact: Artifact, images: list[Image]) -> None:
+    detector = load(artifact.folder)
+    detector.close()
+    detector.close()
+    with pytest.raises(InvalidInput, match="closed"):
+        detector(images[0])
+
+
+def test_threads_share_a_detector(detector: Detector, images: list[Image]) -> None:
+    expected = [detector(image) for image in images]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(detector, images * 4))
+    assert all(equal(a, b) for a, b in zip(found, expected * 4, strict=True))
+
+
+def test_providers_threads_and_session_options(artifact: Artifact) -> None:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    runtime = OnnxRuntime(artifact.model, providers=["CPUExecutionProvider"], threads=1, session_options=options)
+    assert options.intra_op_num_threads == 1
+    assert runtime.spec.name == "yolox-nano"
+
+
+def test_without_onnxruntime_it_says_what_to_type(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingBackend, match="pip install onnxruntime"):
+        load(artifact.folder)
+
+
+def test_paths_that_are_no_artifact(artifact: Artifact, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="does not exist"):
+        load(tmp_path / "nothing")
+    with pytest.raises(InvalidInput, match="holds 0 model files"):
+        load(tmp_path)
+    shutil.copy(artifact.model, tmp_path / "a.onnx")
+    shutil.copy(artifact.model, tmp_path / "b.onnx")
+    with pytest.raises(InvalidInput, match="holds 2 model files"):
+        load(tmp_path)
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(InvalidInput, match="not a model file"):
+        load(tmp_path / "notes.txt")
+
+
+@pytest.mark.parametrize("content", [b"", b"text, not a graph", "half"], ids=["empty", "text", "half"])
+def test_damaged_files(content: bytes | str, artifact: Artifact, tmp_path: Path) -> None:
+    whole = artifact.model.read_bytes()
+    path = tmp_path / "model.onnx"
+    path.write_bytes(whole[: len(whole) // 2] if isinstance(content, str) else content)
+    with pytest.raises(InvalidInput, match="cannot load"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"input_size": (320, 256)},
+        {"batch": 1},
+        {"class_names": ("cat",), "category_ids": (1,)},
+        {"uint8_input": True},
+        {"nms": GraphNMS(0.1, 0.65)},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_spec_that_does_not_fit_the_graph_is_refused(
+    change: dict[str, object], artifact: Artifact, small_spec: ModelSpec, tmp_path: Path
+) -> None:
+    model = onnx.load(artifact.model)
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "model.onnx")
+    assert load(tmp_path / "model.onnx", small_spec).spec == small_spec
+    with pytest.raises(InvalidInput, match="promises"):
+        load(tmp_path / "model.onnx", replace(small_spec, **change))  # type: ignore[arg-type]
+
+
+def test_a_file_with_a_spec_takes_no_other(artifact: Artifact, small_spec: ModelSpec) -> None:
+    assert load(artifact.model, small_spec).spec == small_spec
+    with pytest.raises(InvalidInput, match="a spec of its own"):
+        load(artifact.model, replace(small_spec, channel_order="RGB"))
+
+
+def test_a_provider_that_is_not_there_is_no_silent_fallback(artifact: Artifact) -> None:
+    with pytest.raises(MissingBackend, match="FastExecutionProvider"):
+        load(artifact.folder, providers=["FastExecutionProvider", "CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize("threshold", [-1, 50, float("nan")])
+def test_thresholds_are_checked(threshold: float, artifact: Artifact) -> None:
+    with pytest.raises(InvalidInput, match="score_threshold"):
+        load(artifact.folder, score_threshold=threshold)
+    with pytest.raises(InvalidInput, match="nms_threshold"):
+        load(artifact.folder, nms_threshold=threshold)
+
+
+def test_damaged_metadata_is_named(artifact: Artifact, tmp_path: Path) -> None:
+    model = onnx.load(artifact.model)
+    model.metadata_props[0].value = "{"
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(InvalidInput, match="metadata"):
+        load(tmp_path)
+
+
+def test_thresholds_of_nms_in_the_graph_are_fixed(artifact: Artifact, small_spec: ModelSpec) -> None:
+    class Fixed:
+        spec = replace(small_spec, nms=GraphNMS(0.3, 0.65))
+
+        def infer(self, images: object) -> np.ndarray:  # type: ignore[type-arg]
+            return np.zeros((0, 7), np.float32)
+
+        def close(self) -> None: ...
+
+    assert Detector(Fixed()).score_threshold == 0.3
+    assert Detector(Fixed(), score_threshold=0.5).score_threshold == 0.5
+    with pytest.raises(InvalidInput, match=r"from 0\.3 on"):
+        Detector(Fixed(), score_threshold=0.1)
+    with pytest.raises(InvalidInput, match=r"NMS at 0\.65"):
+        Detector(Fixed(), nms_threshold=0.5)
