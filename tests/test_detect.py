@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from exporters.artifact import Artifact
+from runtimes import Detections, load
+from runtimes.preprocess import Image
+from yolox_deploy import detect
+from yolox_deploy.data.images import read_image
+from yolox_deploy.drawing import draw
+
+
+@pytest.fixture
+def folder(tmp_path: Path, images: list[Image]) -> Path:
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    for index, image in enumerate(images):
+        cv2.imwrite(str(tmp_path / "in" / f"{index:03}.png"), image)
+    cv2.imwrite(str(tmp_path / "in" / "deep" / "000.png"), images[0])
+    return tmp_path / "in"
+
+
+def run(artifact: Artifact, source: str | Path, output: Path, *options: str) -> list[dict[str, object]]:
+    arguments = [str(artifact.folder), str(source), "--output", str(output), "--score-threshold", "0.02", *options]
+    assert detect.main(arguments) == 0
+    results: list[dict[str, object]] = json.loads((output / "detections.json").read_text())
+    return results
+
+
+def test_a_folder(artifact: Artifact, folder: Path, images: list[Image], tmp_path: Path) -> None:
+    results = run(artifact, folder, tmp_path / "out", "--batch", "2")
+    pictures = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert pictures == ["000.png", "001.png", "002.png", "003.png", "004.png", "detections.json"]
+    with load(artifact.folder, score_threshold=0.02) as detector:
+        expected = [detector(image) for image in images]
+    assert len(results) == sum(map(len, expected)) > 20
+    busiest = int(np.argmax([len(found) for found in expected]))
+    first = next(entry for entry in results if entry["image_id"] == busiest)
+    box, score, class_id = next(iter(expected[busiest]))
+    width, height = box[2] - box[0], box[3] - box[1]
+    assert first["bbox"] == pytest.approx([box[0], box[1], width, height], abs=1e-2)
+    assert first["score"] == pytest.approx(score, abs=1e-4)
+    assert first["category_id"] == detector.spec.category_ids[class_id]
+    drawn = cv2.imread(str(tmp_path / "out" / f"{busiest:03}.png"))
+    assert drawn is not None
+    assert drawn.shape == images[busiest].shape
+    assert not np.array_equal(drawn, images[busiest])
+
+
+def test_one_image_and_a_pattern(artifact: Artifact, folder: Path, tmp_path: Path) -> None:
+    run(artifact, folder / "002.png", tmp_path / "one")
+    assert (tmp_path / "one" / "002.png").exists()
+    results = run(artifact, f"{folder}/**/00[02].png", tmp_path / "two")
+    assert (tmp_path / "two" / "deep" / "000.png").exists()
+    assert (tmp_path / "two" / "000.png").exists()
+    assert str(folder / "002.png") in {entry["image_id"] for entry in results}  # 000 twice: the numbers are no ids
+
+
+def test_names_that_are_no_numbers_are_the_ids(artifact: Artifact, images: list[Image], tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "street.png"), images[2])
+    assert {entry["image_id"] for entry in run(artifact, tmp_path / "street.png", tmp_path / "out")} == {
+        str(tmp_path / "street.png")
+    }
+
+
+def test_an_image_that_cannot_be_read_does_not_stop_the_others(
+    artifact: Artifact, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "001.png").write_text("no image")
+    output = tmp_path / "out"
+    assert detect.main([str(artifact.folder), str(folder), "--output", str(output), "--score-threshold", "0.02"]) == 1
+    assert "1 of 5 images were left out" in capsys.readouterr().err
+    assert len(json.loads((output / "detections.json").read_text())) > 10
+    assert sorted(path.name for path in output.iterdir())[:3] == ["000.png", "002.png", "003.png"]
+
+
+def test_ctrl_c_keeps_what_is_done(
+    artifact: Artifact, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = 0
+
+    def interrupt(path: Path) -> Image:
+        nonlocal seen
+        seen += 1
+        if seen == 4:
+            raise KeyboardInterrupt
+        return read_image(path)
+
+    monkeypatch.setattr(detect, "read_image", interrupt)
+    output = tmp_path / "out"
+    assert detect.main([str(artifact.folder), str(folder), "--output", str(output), "--score-threshold", "0.02"]) == 130
+    assert {entry["image_id"] for entry in json.loads((output / "detections.json").read_text())} <= {0, 1, 2}
+    assert (output / "002.png").exists()
+
+
+@pytest.mark.parametrize("name", ["photo", "photo.jfif", "f\udcff.png"])
+def test_odd_names_get_a_picture(name: str, artifact: Artifact, folder: Path, tmp_path: Path) -> None:
+    source = tmp_path / "odd" / name
+    source.parent.mkdir()
+    (folder / "000.png").rename(source)
+    run(artifact, source, tmp_path / "out")
+    assert (tmp_path / "out" / name).exists()
+
+
+def test_a_video(artifact: Artifact, images: list[Image], tmp_path: Path) -> None:
+    frame = cv2.resize(images[2], (320, 240))
+    writer = cv2.VideoWriter(str(tmp_path / "in.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (320, 240))
+    for _ in range(5):
+        writer.write(frame)
+    writer.release()
+    results = run(artifact, tmp_path / "in.avi", tmp_path / "out", "--max-frames", "3")
+    assert {entry["image_id"] for entry in results} == {0, 1, 2}
+    capture = cv2.VideoCapture(str(tmp_path / "out" / "in.mp4"))
+    assert int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) == 3
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["detections.json", "in.mp4"]
+
+
+def test_it_runs_without_torch(
+    artifact: Artifact, folder: Path, tmp_path: Path, run_without: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    missing = ["torch", "onnx", "onnxsim", "onnxscript", "pycocotools", "exporters"]
+    done = run_without(missing, "detect", str(artifact.folder), str(folder), "--output", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "detections.json").exists()
+
+
+def test_the_source_is_never_replaced(artifact: Artifact, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (folder / "000.png").read_bytes()
+    assert detect.main([str(artifact.folder), str(folder), "--output", str(folder)]) == 1
+    assert "would replace" in capsys.readouterr().err
+    assert (folder / "000.png").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("nowhere", "names no image"),
+        ("nowhere.mp4", "does not exist"),
+        ("*.gif", "names no image"),
+        ("77", "camera 77"),
+    ],
+)
+def test_sources_that_are_none(
+    source: str, says: str, artifact: Artifact, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert detect.main([str(artifact.folder), source, "--output", str(tmp_path / "out")]) == 1
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_output_that_is_a_file(
+    artifact: Artifact, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    assert detect.main([str(artifact.folder), str(folder), "--output", str(tmp_path / "file")]) == 1
+    assert "not a folder" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_drawing_leaves_the_image_and_takes_any_box() -> None:
+    image = np.full((60, 80, 3), 50, np.uint8)
+    boxes = [[10, 20, 40, 50], [-1e9, -5, 1e9, 1e9], [70, -30, 75, -10]]
+    found = Detections(np.array(boxes, np.float32), np.array([0.9, 0.5, 0.4], np.float32), np.arange(3))
+    picture = draw(image, found, ("cat", "dog", "owl"))
+    assert (image == 50).all()
+    assert (picture[20, 12:38] != 50).any()

@@ -1,0 +1,193 @@
+"""python -m yolox_deploy.detect: objects in images or video. Runs without torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import cv2
+import tyro
+from tqdm import tqdm
+
+from runtimes.detector import Detector
+from runtimes.errors import InvalidInput
+from runtimes.preprocess import Image
+
+from .console import run
+from .data.images import find_images, read_image
+from .drawing import draw
+from .files import check_output_folder, replacing, write_text
+from .options import ForeignOptions, check_positive, check_thresholds, open_artifact
+from .results import coco_results
+
+VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"}
+
+
+@dataclass(frozen=True)
+class DetectConfig:
+    """Find objects in images or video, with pictures and a JSON file.
+
+    OUTPUT gets a copy of each image (or the video) with the boxes drawn, and detections.json in COCO's results format:
+    image_id is the number in the file's name if every name is a number of its own, else the path, and the number of the
+    frame for video.
+    """
+
+    artifact: Annotated[Path, tyro.conf.Positional]
+    """Artifact: its folder, or the model file in it."""
+    source: Annotated[str, tyro.conf.Positional]
+    """Image, folder, glob pattern (in quotes), video file, or camera number."""
+    output: Path = Path("detections")
+    """Folder to write to."""
+    score_threshold: float = 0.25
+    """Detections below it are dropped."""
+    nms_threshold: float | None = None
+    """IoU over which two boxes of a class are one; unset, 0.65."""
+    batch: int = 1
+    """Images at a time, where the artifact takes any number."""
+    threads: int | None = None
+    """Threads of the backend for one image."""
+    max_frames: int | None = None
+    """Stop a video or camera after so many frames; Ctrl-C stops it too, and what was seen is kept."""
+    foreign: Annotated[ForeignOptions, tyro.conf.arg(name="")] = field(default_factory=ForeignOptions)
+
+
+def command(config: DetectConfig) -> None:
+    check_thresholds(score_threshold=config.score_threshold, nms_threshold=config.nms_threshold)
+    check_positive(batch=config.batch, threads=config.threads, max_frames=config.max_frames)
+    check_output_folder(config.output, "--output")
+    camera = config.source.isdecimal() and not Path(config.source).exists()
+    is_video = camera or Path(config.source).suffix.lower() in VIDEO_SUFFIXES
+    pictures = {} if is_video else plan_pictures(find_images(config.source), config.output)
+    results: list[dict[str, Any]] = []
+    with open_artifact(
+        config.artifact, config.foreign, config.score_threshold, config.nms_threshold, config.threads
+    ) as detector:
+        if is_video:
+            source = open_video(config.source, camera)
+        config.output.mkdir(parents=True, exist_ok=True)
+        try:
+            if is_video:
+                detect_video(detector, source, video_path(config, camera), config.max_frames, results)
+            else:
+                detect_images(detector, pictures, config.batch, results)
+        finally:  # also after Ctrl-C: what is done is kept
+            write_text(config.output / "detections.json", json.dumps(results, indent=1) + "\n")
+            print(f"{len(results)} detections, pictures and detections.json in {config.output}")
+
+
+def plan_pictures(paths: Sequence[Path], output: Path) -> dict[Path, Path]:
+    """Where the picture of each image goes: below `output` as the images lie below their common folder.
+
+    Raises `InvalidInput` where one would replace an image itself.
+    """
+    root = Path(os.path.commonpath([path.parent.absolute() for path in paths]))
+    pictures = {path: output / path.absolute().relative_to(root) for path in paths}
+    for path, picture in pictures.items():
+        if picture.absolute() == path.absolute():
+            raise InvalidInput(f"the picture would replace {path} itself; choose another --output.")
+    return pictures
+
+
+def detect_images(detector: Detector, pictures: dict[Path, Path], batch: int, results: list[dict[str, Any]]) -> None:
+    """Detect in every image, write its picture, and append to `results` as it goes.
+
+    Raises `InvalidInput` at the end where images could not be read; the others are done.
+    """
+    stems = [path.stem for path in pictures]
+    numbered = all(stem.isdecimal() for stem in stems) and len(set(stems)) == len(stems)
+    waiting: list[tuple[Path, Image]] = []  # images that are being detected in, to draw on
+    unread: list[InvalidInput] = []
+
+    def images() -> Iterator[Image]:
+        for path in tqdm(pictures, unit="image", desc=detector.spec.name):
+            try:
+                waiting.append((path, read_image(path)))
+            except InvalidInput as error:
+                unread.append(error)
+                continue
+            yield waiting[-1][1]
+
+    for detections in detector.detect_stream(images(), batch):
+        path, image = waiting.pop(0)
+        write_picture(pictures[path], draw(image, detections, detector.spec.class_names))
+        results += coco_results(detections, int(path.stem) if numbered else str(path), detector.spec.category_ids)
+    if unread:
+        raise InvalidInput(f"{len(unread)} of {len(pictures)} images were left out: {unread[0]}")
+
+
+def open_video(source: str, camera: bool) -> cv2.VideoCapture:
+    """Open a video file or a camera. Raises `InvalidInput` where that fails."""
+    if not camera and not Path(source).exists():
+        raise InvalidInput(f"{source} does not exist (patterns are for images; give one video at a time).")
+    capture = cv2.VideoCapture(int(source) if camera else source)
+    if not capture.isOpened():
+        raise InvalidInput(f"cannot open {'camera ' if camera else ''}{source}.")
+    return capture
+
+
+def video_path(config: DetectConfig, camera: bool) -> Path:
+    """Where the video with the boxes goes. Raises `InvalidInput` where it would replace the source."""
+    path = config.output / (f"camera-{config.source}.mp4" if camera else f"{Path(config.source).stem}.mp4")
+    if not camera and path.absolute() == Path(config.source).absolute():
+        raise InvalidInput(f"the video would replace {path} itself; choose another --output.")
+    return path
+
+
+def detect_video(
+    detector: Detector, capture: cv2.VideoCapture, path: Path, max_frames: int | None, results: list[dict[str, Any]]
+) -> None:
+    """Detect in every frame, write one video, and append to `results` as it goes. Ctrl-C ends the video early."""
+    size = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+    known = [int(count) for count in (capture.get(cv2.CAP_PROP_FRAME_COUNT), max_frames or 0) if count > 0]
+    interrupted = False
+    with replacing(path) as part:
+        writer = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*"mp4v"), capture.get(cv2.CAP_PROP_FPS) or 25, size)
+        if not writer.isOpened():
+            raise InvalidInput(f"OpenCV cannot write the video {path}.")
+        frames = tqdm(read_frames(capture, max_frames), total=min(known, default=None), unit="frame")
+        try:
+            for number, frame in enumerate(frames):
+                detections = detector(frame)
+                writer.write(draw(frame, detections, detector.spec.class_names))
+                results += coco_results(detections, number, detector.spec.category_ids)
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            writer.release()
+            capture.release()
+    if interrupted:
+        raise KeyboardInterrupt
+
+
+def read_frames(capture: cv2.VideoCapture, limit: int | None) -> Iterator[Image]:
+    """Frames until the video ends, or `limit` of them."""
+    number = 0
+    while limit is None or number < limit:
+        found, frame = capture.read()
+        if not found:
+            return
+        yield frame.astype("uint8", copy=False)
+        number += 1
+
+
+def write_picture(path: Path, picture: Image) -> None:
+    """Write in the format of the suffix, as PNG where OpenCV writes no such format."""
+    suffix = path.suffix if path.suffix and cv2.haveImageWriter(f"x{path.suffix}") else ".png"
+    written, content = cv2.imencode(suffix, picture)
+    if not written:
+        raise InvalidInput(f"cannot write {path}.")
+    with replacing(path) as part:
+        part.write_bytes(content.tobytes())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return run("yolox-deploy detect", DetectConfig, command, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

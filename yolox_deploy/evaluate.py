@@ -1,0 +1,169 @@
+"""python -m yolox_deploy.evaluate: COCO's twelve figures of an artifact or a checkpoint."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from tqdm import tqdm
+
+from runtimes.detector import Detector
+from runtimes.errors import InvalidInput
+from runtimes.spec import ModelSpec
+
+from .console import require, run
+from .data.coco import CocoDataset, open_coco
+from .files import check_output_file, write_text
+from .options import ForeignOptions, check_positive, check_thresholds, open_artifact
+from .results import coco_results
+
+CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt")
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """COCO's twelve AP and AR figures of an artifact or a checkpoint."""
+
+    model: Annotated[Path, tyro.conf.Positional]
+    """Artifact (its folder, or the model file in it) or checkpoint (.pth)."""
+    data: Path
+    """Folder with annotations/instances_*.json and the images."""
+    json: Path | None = None
+    """Write the figures to this file as well."""
+    score_threshold: float = 0.001
+    """Detections below it are not counted."""
+    nms_threshold: float | None = None
+    """IoU over which two boxes of a class are one; unset, 0.65."""
+    input_size: tuple[int, int] | None = None
+    """Height and width of the network input; checkpoints only (an artifact has its own)."""
+    batch: int = 1
+    """Images at a time, where the model takes any number."""
+    threads: int | None = None
+    """Threads of the backend for one image."""
+    device: str = "cpu"
+    """Where a checkpoint runs: cpu, cuda, mps."""
+    foreign: Annotated[ForeignOptions, tyro.conf.arg(name="")] = field(default_factory=ForeignOptions)
+
+
+@dataclass(frozen=True)
+class CocoFigures:
+    """Average precision and recall over IoU 0.50:0.95 as fractions. Names as COCO's: s, m, l are object sizes."""
+
+    AP: float
+    AP50: float
+    AP75: float
+    APs: float
+    APm: float
+    APl: float
+    AR1: float
+    AR10: float
+    AR100: float
+    ARs: float
+    ARm: float
+    ARl: float
+
+    def __str__(self) -> str:
+        rows = [f"{name:>6}  {value:6.4f}" for name, value in asdict(self).items()]
+        return "\n".join(f"{left}    {right}" for left, right in zip(rows[:6], rows[6:], strict=True))
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+
+def evaluate(detector: Detector, dataset: CocoDataset, batch: int = 1) -> CocoFigures:
+    """Detect in every image of the data set and measure against its annotations. Shows a progress bar.
+
+    Raises `InvalidInput` where the classes of model and data set do not fit.
+    """
+    categories = match_categories(detector.spec, dataset)
+    images = tqdm(dataset.read_images(), unit="image", desc=detector.spec.name)
+    results: list[dict[str, Any]] = []
+    for (image_id, _), detections in zip(dataset.images, detector.detect_stream(images, batch), strict=True):
+        results += coco_results(detections, image_id, categories)
+    return coco_figures(dataset.annotations, results)
+
+
+def match_categories(spec: ModelSpec, dataset: CocoDataset) -> tuple[int, ...]:
+    """The data set's category id of each of the model's classes, by name: orders and ids may differ.
+
+    A model whose classes have no names ("class 0", ...) is matched by order, ascending in category id.
+    """
+    ids = {name: number for number, name in dataset.categories.items()}
+    if all(name in ids for name in spec.class_names):
+        return tuple(ids[name] for name in spec.class_names)
+    unnamed = all(name == f"class {index}" for index, name in enumerate(spec.class_names))
+    if unnamed and len(ids) == spec.num_classes:
+        return tuple(dataset.categories)
+    unknown = next(name for name in spec.class_names if name not in ids)
+    raise InvalidInput(
+        f"{spec.name} has {spec.num_classes} classes, one of them {unknown!r}, which is not among the"
+        f" {len(ids)} categories of {dataset.annotations}."
+    )
+
+
+def coco_figures(annotations: Path, results: Sequence[dict[str, Any]]) -> CocoFigures:
+    """The twelve figures by pycocotools, of results in COCO's format against a COCO annotation file."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    if not results:
+        return CocoFigures(*[0.0] * 12)
+    truth = COCO()
+    truth.dataset = json.loads(annotations.read_text(encoding="utf-8"))
+    for entry in truth.dataset["annotations"]:  # pycocotools needs both, many data sets have neither
+        entry.setdefault("iscrowd", 0)
+        entry.setdefault("area", entry["bbox"][2] * entry["bbox"][3])
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints tables of its own
+        truth.createIndex()
+        evaluation = COCOeval(truth, truth.loadRes(results), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return CocoFigures(*(float(value) for value in evaluation.stats))
+
+
+def open_model(config: EvaluateConfig) -> Detector:
+    """The detector for an artifact or a checkpoint."""
+    if config.model.suffix not in CHECKPOINT_SUFFIXES:
+        if config.input_size is not None:
+            raise InvalidInput("--input-size is for checkpoints; an artifact has its own.")
+        if config.device != "cpu":
+            raise InvalidInput("--device is for checkpoints.")
+        return open_artifact(config.model, config.foreign, config.score_threshold, config.nms_threshold, config.threads)
+    require("torch")
+    from .model.open import open_checkpoint
+
+    return Detector(
+        open_checkpoint(config.model, config.foreign, config.input_size, config.device, config.threads),
+        config.score_threshold,
+        config.nms_threshold,
+    )
+
+
+def command(config: EvaluateConfig) -> None:
+    require("pycocotools")
+    check_thresholds(score_threshold=config.score_threshold, nms_threshold=config.nms_threshold)
+    check_positive(batch=config.batch, threads=config.threads)
+    if config.json is not None:
+        check_output_file(config.json, "--json")
+    dataset = open_coco(config.data)
+    with open_model(config) as detector:
+        figures = evaluate(detector, dataset, config.batch)
+    print(figures)
+    if config.json is not None:
+        write_text(config.json, figures.to_json())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return run("yolox-deploy evaluate", EvaluateConfig, command, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
