@@ -1,0 +1,1 @@
+"""Measure: parity, speed, accuracy. `results/` holds dated notes."""
