@@ -19,8 +19,7 @@ from .parity import ParityError, ParityReport, StageCheck, Tolerance, compare
 from .targets import EXPORTERS
 from .torch_runtime import TorchRuntime
 
-MODEL_FILES = {"model.onnx"}
-ARTIFACT_FILES = MODEL_FILES | {"spec.json", "parity.json"}
+ARTIFACT_FILES = {"model.onnx", "spec.json", "parity.json"}
 
 
 @dataclass(frozen=True)

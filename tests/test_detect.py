@@ -135,6 +135,10 @@ def test_the_source_is_never_replaced(artifact: Artifact, folder: Path, capsys: 
     assert detect.main([str(artifact.folder), str(folder), "--output", str(folder)]) == 1
     assert "would replace" in capsys.readouterr().err
     assert (folder / "000.png").read_bytes() == before
+    (folder / "film.mp4").touch()
+    assert detect.main([str(artifact.folder), str(folder / "film.mp4"), "--output", str(folder)]) == 1
+    assert "would replace" in capsys.readouterr().err
+    assert not (folder / "detections.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -63,16 +63,16 @@ def command(config: DetectConfig) -> None:
     camera = config.source.isdecimal() and not Path(config.source).exists()
     is_video = camera or Path(config.source).suffix.lower() in VIDEO_SUFFIXES
     pictures = {} if is_video else plan_pictures(find_images(config.source), config.output)
+    video = video_path(config, camera) if is_video else None
     results: list[dict[str, Any]] = []
     with open_artifact(
         config.artifact, config.foreign, config.score_threshold, config.nms_threshold, config.threads
     ) as detector:
-        if is_video:
-            source = open_video(config.source, camera)
+        capture = open_video(config.source, camera) if is_video else None
         config.output.mkdir(parents=True, exist_ok=True)
         try:
-            if is_video:
-                detect_video(detector, source, video_path(config, camera), config.max_frames, results)
+            if video is not None and capture is not None:
+                detect_video(detector, capture, video, config.max_frames, results)
             else:
                 detect_images(detector, pictures, config.batch, results)
         finally:  # also after Ctrl-C: what is done is kept
