@@ -94,7 +94,15 @@ class Detector:
         output = self.runtime.infer(inputs)
         return (output if self.spec.nms else output[: len(images)]), ratios
 
+    def warmup(self, runs: int = 2) -> None:
+        """Run on grey images: backends compile and allocate at the first calls, which are slow for it."""
+        height, width = self.spec.input_size
+        grey = np.full((height, width, 3), self.spec.pad_value, np.uint8)
+        for _ in range(runs):
+            self.infer([grey] * (self.spec.batch or 1))
+
     def close(self) -> None:
+        """Free everything that the backend holds. Detecting afterwards raises `InvalidInput`."""
         self.runtime.close()
 
     def __enter__(self) -> Detector:

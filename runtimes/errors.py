@@ -13,3 +13,8 @@ class InvalidInput(UserError, ValueError):
 
 class MissingBackend(UserError, ImportError):
     """The Python package of a backend is not installed; the message holds the pip line."""
+
+
+def first_line(error: BaseException) -> str:
+    """A native library's message, cut to what a person reads."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from .detector import Detector
 from .errors import InvalidInput
+from .ncnn import NcnnRuntime
 from .onnx import OnnxRuntime
+from .openvino import OpenVINORuntime
 from .runtime import Runtime
 from .spec import ModelSpec
+from .trt import TensorRTRuntime
+from .trt_rtx import TensorRTRTXRuntime
 
 # The suffix of a model file, and the class that runs it: called with the path, a spec or None, and backend options.
-RUNTIMES: dict[str, Callable[..., Runtime]] = {".onnx": OnnxRuntime}
+RUNTIMES: dict[str, Callable[..., Runtime]] = {
+    ".onnx": OnnxRuntime,
+    ".xml": OpenVINORuntime,
+    ".param": NcnnRuntime,
+    ".engine": TensorRTRuntime,
+    ".rtx": TensorRTRTXRuntime,
+}
 
 
 def load(
@@ -28,11 +39,16 @@ def load(
     spec: only for files that carry none (see `foreign_spec`). Thresholds default to 0.25 and 0.65.
     backend_options: those of the backend's class, such as `threads` and `providers` of `OnnxRuntime`.
 
-    Raises `InvalidInput` for a path that is no artifact, `MissingBackend` where the backend's package is missing.
+    Raises `InvalidInput` for a path that is no artifact and for an option that the backend has not, `MissingBackend`
+    where the backend's package is missing.
     """
     path = model_file(artifact)
-    runtime = RUNTIMES[path.suffix](path, spec, **backend_options)
-    return Detector(runtime, score_threshold, nms_threshold)
+    runtime = RUNTIMES[path.suffix]
+    known = [*inspect.signature(runtime).parameters][2:]
+    unknown = sorted(set(backend_options) - set(known))
+    if unknown:
+        raise InvalidInput(f"{path.suffix} files have no option {unknown[0]!r}; theirs are {', '.join(known)}.")
+    return Detector(runtime(path, spec, **backend_options), score_threshold, nms_threshold)
 
 
 def model_file(artifact: str | Path) -> Path:
@@ -41,6 +57,8 @@ def model_file(artifact: str | Path) -> Path:
     known = ", ".join(RUNTIMES)
     if path.is_dir():
         found = sorted(file for file in path.iterdir() if file.suffix in RUNTIMES)
+        compiled = [file for file in found if file.suffix != ".onnx"]  # an engine lies beside what it was built from
+        found = compiled or found
         if len(found) != 1:
             raise InvalidInput(f"{path} holds {len(found)} model files, not one; give the file itself ({known}).")
         return found[0]

@@ -88,10 +88,31 @@ def detect_one(
     if not spec.decoded:
         cells, strides = anchor_grid(spec.input_size, spec.strides)
         boxes = decode(boxes, cells[anchors], strides[anchors])
-    finite = np.isfinite(boxes).all(axis=1)  # raw sizes are exponents, which can overflow
-    xyxy, scores, class_ids = corners(boxes[finite]), scores[finite], class_ids[finite]
+    with np.errstate(invalid="ignore"):  # infinity minus infinity, in boxes that are dropped below
+        xyxy = corners(boxes)
+    return _suppress(xyxy, scores, class_ids, ratio, nms_threshold)
+
+
+def _suppress(
+    xyxy: Floats, scores: Floats, class_ids: npt.NDArray[np.int64], ratio: float, nms_threshold: float
+) -> Detections:
+    """What NMS leaves of candidates in input pixels, in pixels of the original image."""
+    finite = np.isfinite(xyxy).all(axis=1)  # raw sizes are exponents, which can overflow
+    xyxy, scores, class_ids = xyxy[finite], scores[finite], class_ids[finite]
     kept = non_maximum_suppression(xyxy, scores, class_ids, nms_threshold)
     return Detections(xyxy[kept] / np.float32(ratio), scores[kept], class_ids[kept])
+
+
+def best_rows(output: Floats, count: int) -> Floats:
+    """What a graph with TopK gives for a decoded output: (N, A, 5 + C) to (N, count, 6), best first.
+
+    A row is left, top, right, bottom, confidence, class index.
+    """
+    class_ids = output[..., 5:].argmax(axis=-1)[..., None]
+    scores = output[..., 4:5] * np.take_along_axis(output[..., 5:], class_ids, axis=-1)
+    rows = np.concatenate([corners(output[..., :4]), scores, class_ids.astype(np.float32)], axis=-1)
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :count]
+    return np.take_along_axis(rows, order, axis=1)
 
 
 def split_rows(rows: Floats, ratios: Sequence[float], score_threshold: float) -> list[Detections]:
@@ -119,6 +140,12 @@ def postprocess(
     """
     if spec.nms is not None:
         return split_rows(output, ratios, score_threshold)
+    if spec.topk is not None:
+        passed = [rows[rows[:, 4] >= score_threshold] for rows in output]
+        return [
+            _suppress(rows[:, :4], rows[:, 4], rows[:, 5].astype(np.int64), ratio, nms_threshold)
+            for rows, ratio in zip(passed, ratios, strict=True)
+        ]
     return [
         detect_one(one, ratio, spec, score_threshold, nms_threshold) for one, ratio in zip(output, ratios, strict=True)
     ]

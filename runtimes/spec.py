@@ -41,7 +41,8 @@ class ModelSpec:
     Network input: `(N, 3, H, W)` float32, 0..255 or normalised, or `(N, H, W, 3)` uint8 where `uint8_input` is set.
     Network output: `(N, A, 5 + C)` float32, A anchors in the order of `strides`, row-major: 4 box values, then
     objectness and C class scores, both after the sigmoid. The box is (cx, cy, w, h) in input pixels where `decoded`,
-    raw predictions otherwise. With `nms`, the output is `(M, 7)`: see `postprocess.split_rows`.
+    raw predictions otherwise. With `nms`, the output is `(M, 7)`: see `postprocess.split_rows`. With `topk`, it is
+    `(N, topk, 6)`, the anchors with the best scores: left, top, right, bottom in input pixels, confidence, class index.
 
     Raises `InvalidInput` on construction where a value is out of range.
     """
@@ -58,6 +59,7 @@ class ModelSpec:
     precision: Precision = "fp32"
     decoded: bool = True
     nms: GraphNMS | None = None
+    topk: int | None = None
     uint8_input: bool = False
     source_sha256: str = ""  # of the checkpoint that the artifact was made from
 
@@ -75,6 +77,18 @@ class ModelSpec:
         """Anchors of one image: one for each cell of each stride's grid."""
         height, width = self.input_size
         return sum((height // stride) * (width // stride) for stride in self.strides)
+
+    @property
+    def input_shape(self) -> tuple[int | None, ...]:
+        """Of the network input; None where any number is taken."""
+        return (self.batch, *self.input_size, 3) if self.uint8_input else (self.batch, 3, *self.input_size)
+
+    @property
+    def output_shape(self) -> tuple[int | None, ...]:
+        """Of the network output; None where it follows from the input."""
+        if self.nms is not None:
+            return (None, 7)
+        return (self.batch, self.topk, 6) if self.topk else (self.batch, self.num_anchors, 5 + self.num_classes)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2) + "\n"
@@ -134,6 +148,7 @@ def _check(spec: ModelSpec) -> None:
         "precision": spec.precision in ("fp32", "fp16", "int8"),
         "decoded": isinstance(spec.decoded, bool),
         "nms": spec.nms is None or isinstance(spec.nms, GraphNMS),
+        "topk": spec.topk is None or _integers((spec.topk,)),
         "uint8_input": isinstance(spec.uint8_input, bool),
         "source_sha256": isinstance(spec.source_sha256, str),
     }
@@ -146,6 +161,12 @@ def _check(spec: ModelSpec) -> None:
     if any(side % step for side in spec.input_size):
         height, width = spec.input_size
         raise InvalidInput(f"input size {height}x{width} is not in multiples of {step}.")
+    if (spec.nms or spec.topk) and not spec.decoded:
+        raise InvalidInput("NMS and TopK in the graph work on decoded boxes: they need `decoded`.")
+    if spec.nms and spec.topk:
+        raise InvalidInput("NMS and TopK in the graph exclude each other.")
+    if spec.topk and spec.topk > spec.num_anchors:
+        raise InvalidInput(f"topk {spec.topk} is more than the {spec.num_anchors} anchors there are.")
     if len(spec.category_ids) != len(spec.class_names):
         raise InvalidInput(f"{len(spec.category_ids)} category_ids do not fit {len(spec.class_names)} class_names.")
     if len(set(spec.category_ids)) != len(spec.category_ids):

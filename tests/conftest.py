@@ -14,6 +14,8 @@ import pytest
 from exporters.artifact import Artifact, write_artifact
 from exporters.options import ExportOptions
 from runtimes import COCO_CATEGORY_IDS, COCO_CLASS_NAMES, ModelSpec
+from runtimes.cuda import find_gpu
+from runtimes.errors import UserError
 from runtimes.preprocess import Image
 from yolox_deploy.data.shapes import shapes_images
 from yolox_deploy.model.checkpoint import Checkpoint, read_checkpoint
@@ -24,6 +26,14 @@ ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
 
 NANO_SPEC = ModelSpec("yolox-nano", (416, 416), COCO_CLASS_NAMES, COCO_CATEGORY_IDS, batch=None)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu"):
+        try:
+            find_gpu()
+        except UserError as error:
+            pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")
@@ -79,7 +89,7 @@ import sys
 class Missing:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in {packages}:
-            raise ModuleNotFoundError(name)
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 sys.meta_path.insert(0, Missing())
 from yolox_deploy.console import main

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,13 +32,6 @@ def test_folder_and_file_are_the_same_artifact(artifact: Artifact, images: list[
         assert equal(by_folder(images[0]), by_file(images[0]))
 
 
-def test_a_batch_gives_what_single_images_give(detector: Detector, images: list[Image]) -> None:
-    singles = [detector(image) for image in images]
-    assert sum(map(len, singles)) > 20
-    assert all(equal(a, b, 1e-3) for a, b in zip(detector.detect_stream(images, batch=3), singles, strict=True))
-    assert all(equal(a, b) for a, b in zip(detector(images), singles, strict=True))
-
-
 def test_a_fixed_batch_takes_any_number_of_images(artifact: Artifact, images: list[Image], tmp_path: Path) -> None:
     model = onnx.load(artifact.model)
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 3
@@ -50,50 +42,6 @@ def test_a_fixed_batch_takes_any_number_of_images(artifact: Artifact, images: li
         found = fixed(images)
         assert len(found) == len(images) == 5
         assert all(equal(a, free(image), 1e-3) for a, image in zip(found, images, strict=True))
-
-
-def test_results_are_the_callers_own(detector: Detector, images: list[Image]) -> None:
-    inputs = np.zeros((1, 3, 256, 320), np.float32)
-    first = detector.runtime.infer(inputs)
-    before = first.copy()
-    second = detector.runtime.infer(inputs + 50)
-    assert np.array_equal(first, before)
-    assert not np.shares_memory(first, second)
-
-
-@pytest.mark.parametrize(
-    "inputs",
-    [
-        np.zeros((1, 3, 320, 256), np.float32),
-        np.zeros((1, 3, 256, 320), np.uint8),
-        np.zeros((3, 256, 320), np.float32),
-        np.zeros((0, 3, 256, 320), np.float32),
-    ],
-    ids=["transposed", "uint8", "no batch", "empty batch"],
-)
-def test_wrong_input_is_refused(detector: Detector, inputs: np.ndarray) -> None:  # type: ignore[type-arg]
-    with pytest.raises(InvalidInput, match=r"takes float32 of shape \(N, 3, 256, 320\)"):
-        detector.runtime.infer(inputs)
-
-
-def test_none_from_imread_is_one_sentence(detector: Detector) -> None:
-    with pytest.raises(InvalidInput, match="not NoneType"):
-        detector(None)  # type: ignore[call-overload]
-
-
-def test_a_closed_runtime_says_so(artifact: Artifact, images: list[Image]) -> None:
-    detector = load(artifact.folder)
-    detector.close()
-    detector.close()
-    with pytest.raises(InvalidInput, match="closed"):
-        detector(images[0])
-
-
-def test_threads_share_a_detector(detector: Detector, images: list[Image]) -> None:
-    expected = [detector(image) for image in images]
-    with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(detector, images * 4))
-    assert all(equal(a, b) for a, b in zip(found, expected * 4, strict=True))
 
 
 def test_providers_threads_and_session_options(artifact: Artifact) -> None:

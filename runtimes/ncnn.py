@@ -1,0 +1,131 @@
+"""NCNN."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import InvalidInput, MissingBackend
+from .ncnn_format import Weights, read_model
+from .ncnn_graph import INPUT, OUTPUT, output_shape
+from .postprocess import Floats
+from .runtime import check_input, check_threads, spec_beside
+from .spec import ModelSpec
+
+# How the weights of each precision may be stored; at least one must be stored as the last of them.
+STORAGE = {"fp32": ["float32"], "fp16": ["float32", "float16"], "int8": ["float32", "int8"]}
+
+
+class NcnnRuntime:
+    """Runs a `.param` file and the `.bin` beside it, on the CPU.
+
+    spec: read from `spec.json` beside the file where it is not given. threads: for one image, no more than there are
+    processors; None leaves it to NCNN.
+    input_size: (height, width) other than the spec's, in multiples of the largest stride: the graph is free of sizes;
+    `.spec` then names it. bf16: compute in bfloat16 what is not int8, which is faster where the processor has it, and
+    less exact.
+
+    Without `bf16` everything computes in float32, whatever NCNN's own defaults are on this processor, but convolutions
+    that are stored in int8: fp16 concerns how weights are stored. A batch of any size runs image by image.
+
+    Safe to share between threads. Raises `MissingBackend` without ncnn, `InvalidInput` for files that are damaged or do
+    not fit each other or the spec.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        spec: ModelSpec | None = None,
+        threads: int | None = None,
+        input_size: tuple[int, int] | None = None,
+        bf16: bool = False,
+    ) -> None:
+        check_threads(threads)  # with less, OpenMP would end the process
+        path = Path(path)
+        spec = spec_beside(path, spec)
+        self.spec: ModelSpec = replace(spec, input_size=input_size) if input_size else spec
+        self._check_against_file(path)
+        self._net: Any = open_net(path, threads, bf16)
+
+    def _check_against_file(self, path: Path) -> None:
+        """Files and spec must fit each other, since NCNN itself does not check."""
+        spec = self.spec
+        if spec.decoded or spec.uint8_input or spec.nms or spec.topk:
+            raise InvalidInput(
+                f"the spec of {path} promises more than NCNN files hold: float input, boxes not decoded."
+            )
+        layers, weights = read_model(path)
+        try:
+            found = output_shape(layers, (3, *spec.input_size))
+        except InvalidInput as error:
+            raise InvalidInput(f"{path} is no NCNN file that runs here: {error}") from None
+        promised = (5 + spec.num_classes, spec.num_anchors)
+        if found != promised:
+            raise InvalidInput(f"the spec of {path} promises output {promised}, the graph has {found}.")
+        _check_storage(weights, spec, path)
+
+    def infer(self, images: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """See `Runtime.infer`."""
+        net = self._net
+        if net is None:
+            raise InvalidInput(f"{self.spec.name} is closed.")
+        check_input(images, self.spec)
+        output = np.empty((len(images), self.spec.num_anchors, 5 + self.spec.num_classes), np.float32)
+        for index, image in enumerate(images):
+            output[index] = run_image(net, image)[0].T
+        return output
+
+    def close(self) -> None:
+        self._net = None
+
+
+def open_net(path: Path, threads: int | None = None, bf16: bool = False) -> Any:
+    """An `ncnn.Net` of files that were checked, with every option set that decides on the precision."""
+    try:
+        import ncnn
+    except ImportError:
+        raise MissingBackend("NCNN files need NCNN: pip install ncnn") from None
+    net = ncnn.Net()
+    # NCNN's defaults differ from processor to processor.
+    for name in ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_vulkan_compute"):
+        setattr(net.opt, name, False)
+    for name in ("use_int8_inference", "use_packing_layout", "use_winograd_convolution", "use_sgemm_convolution"):
+        setattr(net.opt, name, True)
+    net.opt.use_bf16_storage = bf16
+    if threads is not None:
+        net.opt.num_threads = min(threads, os.cpu_count() or 1)
+    if net.load_param(str(path)) or net.load_model(str(path.with_suffix(".bin"))):
+        raise InvalidInput(f"this version of NCNN cannot load {path}: export it again.")
+    return net
+
+
+def run_image(net: Any, image: Floats, names: Sequence[str] = (OUTPUT,)) -> list[Floats]:
+    """Values of the graph, by name, for one image (3, H, W) float32."""
+    from ncnn import Mat
+
+    # A Mat takes memory over as it lies there: it knows no strides, does not keep the array alive, and layers that work
+    # in place would write into it. So NCNN gets a copy of its own.
+    pixels = np.ascontiguousarray(image)
+    extractor = net.create_extractor()
+    extractor.set_light_mode(len(names) == 1)  # else values would be freed once they are used
+    found, code = [], extractor.input(INPUT, Mat(pixels).clone())
+    for name in names:
+        failed, value = extractor.extract(name)
+        if code or failed:
+            raise InvalidInput("NCNN could not run the model; it may be short of memory.")
+        found.append(np.array(value))
+    return found
+
+
+def _check_storage(weights: Mapping[str, Weights], spec: ModelSpec, path: Path) -> None:
+    """The precision that the spec promises must be the one of the weights."""
+    found = {one.weight.dtype.name for one in weights.values()}
+    allowed = STORAGE[spec.precision]
+    if not found <= set(allowed) or allowed[-1] not in found:
+        raise InvalidInput(f"the spec of {path} promises {spec.precision}, its weights are {', '.join(sorted(found))}.")

@@ -1,0 +1,158 @@
+"""OpenVINO."""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import InvalidInput, MissingBackend, UserError
+from .runtime import check_graph, check_input, check_threads, one_spec
+from .spec import ModelSpec
+
+# Where the spec lies in the IR: model.get_rt_info("yolox"), one JSON text.
+RT_INFO = "yolox"
+
+InferencePrecision = Literal["f32", "bf16", "f16"]
+PerformanceHint = Literal["LATENCY", "THROUGHPUT"]
+
+
+class OpenVINORuntime:
+    """Runs a `.xml` file (OpenVINO IR) and the `.bin` beside it.
+
+    device: "CPU", "GPU", "NPU", "AUTO" and what else OpenVINO names. performance_hint: "LATENCY" (one image as fast as
+    possible) or "THROUGHPUT" (several requests side by side: for threads that share this runtime). threads: of the CPU.
+    inference_precision: what is computed in; f32, whatever the file's precision, since OpenVINO's own choice is bf16
+    where the processor has it, which detects other things. bf16 is refused where the processor has none. cache: folder
+    for compiled models.
+
+    Safe to share between threads: each call takes an idle inference request. Raises `MissingBackend` without openvino,
+    `InvalidInput` for a file that is damaged or carries no spec while none is given.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        spec: ModelSpec | None = None,
+        device: str = "CPU",
+        performance_hint: PerformanceHint = "LATENCY",
+        threads: int | None = None,
+        inference_precision: InferencePrecision = "f32",
+        cache: str | Path | None = None,
+    ) -> None:
+        try:
+            import openvino
+        except ImportError:
+            raise MissingBackend("OpenVINO files need OpenVINO: pip install openvino") from None
+        _check_options(performance_hint, inference_precision, threads)
+        core = openvino.Core()
+        _check_device(core, device, inference_precision)
+        model = _read(core, Path(path))
+        self.spec: ModelSpec = _spec_of(model, path, spec)
+        _check_against_file(model, path, self.spec)
+        settings: dict[str, Any] = {
+            "PERFORMANCE_HINT": performance_hint,
+            "INFERENCE_PRECISION_HINT": inference_precision,
+        }
+        if threads is not None:
+            settings["INFERENCE_NUM_THREADS"] = threads
+        if cache is not None:
+            settings["CACHE_DIR"] = str(cache)
+        try:
+            self.compiled: Any = core.compile_model(model, device, settings)
+        except Exception as error:  # openvino has no common base class for what it raises
+            raise InvalidInput(f"OpenVINO cannot compile {path} for {device}: {_reason(error)}") from None
+        self._tensor: Any = openvino.Tensor
+        self._idle: deque[Any] = deque()
+
+    def infer(self, images: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """See `Runtime.infer`."""
+        return self.start(images)()
+
+    def start(self, images: npt.NDArray[Any]) -> Callable[[], npt.NDArray[np.float32]]:
+        """Begin to infer; returns a function that waits for the result. Until then the images must stay as they are."""
+        compiled = self.compiled
+        if compiled is None:
+            raise InvalidInput(f"{self.spec.name} is closed.")
+        check_input(images, self.spec)
+        try:
+            request = self._idle.pop()
+        except IndexError:  # all are at work
+            request = compiled.create_infer_request()
+        images = np.ascontiguousarray(images)
+        request.set_input_tensor(self._tensor(images, shared_memory=True))
+        request.start_async()
+
+        # Cached, so that a second call gives the same result, and the request back only once. `held`: the request reads
+        # this memory, but does not own it.
+        @functools.cache
+        def wait(held: object = images) -> npt.NDArray[np.float32]:
+            try:
+                request.wait()
+            except Exception as error:  # openvino has no common base class for what it raises
+                raise UserError(f"OpenVINO failed on {self.spec.name}: {_reason(error)}") from None
+            output: npt.NDArray[np.float32] = request.get_output_tensor().data.copy()
+            if self.compiled is compiled:
+                self._idle.append(request)
+            return output
+
+        return wait
+
+    def close(self) -> None:
+        self._idle.clear()
+        self.compiled = None
+
+
+def _check_options(hint: str, precision: str, threads: int | None) -> None:
+    for name, value, known in (
+        ("performance_hint", hint, get_args(PerformanceHint)),
+        ("inference_precision", precision, get_args(InferencePrecision)),
+    ):
+        if value not in known:
+            raise InvalidInput(f"{name} must be one of {', '.join(known)}, not {value!r}.")
+    check_threads(threads)
+
+
+def _reason(error: Exception) -> str:
+    """What OpenVINO says last; before it stand the places in its source that the error came through."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def _check_device(core: Any, device: str, precision: str) -> None:
+    known = [*core.available_devices, "AUTO"]
+    if device.split(".")[0].split(":")[0] not in {name.split(".")[0] for name in known}:
+        raise MissingBackend(f"OpenVINO finds no {device} here, only {', '.join(known)}.")
+    if precision == "bf16" and "BF16" not in core.get_property(device, "OPTIMIZATION_CAPABILITIES"):
+        raise InvalidInput(f"this {device} computes no bf16; leave inference_precision at f32.")
+
+
+def _read(core: Any, path: Path) -> Any:
+    weights = path.with_suffix(".bin")
+    if not weights.exists():
+        raise InvalidInput(f"{weights}, the weights of {path.name}, is missing.")
+    try:
+        return core.read_model(str(path), str(weights))
+    except Exception as error:  # openvino has no common base class for what it raises
+        raise InvalidInput(f"{path} is damaged or cut short; OpenVINO says: {_reason(error)}") from None
+
+
+def _spec_of(model: Any, path: str | Path, given: ModelSpec | None) -> ModelSpec:
+    own = None
+    if model.has_rt_info(RT_INFO):
+        own = ModelSpec.from_json(str(model.get_rt_info(RT_INFO).value), f"the spec in {path}")
+    return one_spec(own, given, path)
+
+
+def _check_against_file(model: Any, path: str | Path, spec: ModelSpec) -> None:
+    dtypes = [str(port.element_type.to_dtype()) for port in model.inputs]
+    check_graph(path, spec, dtypes, [*map(_shape, model.inputs)], [*map(_shape, model.outputs)])
+
+
+def _shape(port: Any) -> list[int | None]:
+    return [None if size.is_dynamic else size.get_length() for size in port.partial_shape]

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import openvino
+import pytest
+
+from exporters.artifact import Artifact, write_artifact
+from runtimes import InvalidInput, MissingBackend, ModelSpec, load
+from runtimes.openvino import RT_INFO, OpenVINORuntime
+from runtimes.preprocess import Image, preprocess
+from yolox_deploy.model.yolox import YOLOX
+
+
+@pytest.fixture(scope="module")
+def openvino_artifact(
+    seeded_nano: YOLOX, small_spec: ModelSpec, images: list[Image], tmp_path_factory: pytest.TempPathFactory
+) -> Artifact:
+    return write_artifact(seeded_nano, small_spec, "openvino", tmp_path_factory.mktemp("openvino"), images)
+
+
+@pytest.fixture
+def copied(openvino_artifact: Artifact, tmp_path: Path) -> Path:
+    """The model file of an artifact that a test may spoil."""
+    shutil.copytree(openvino_artifact.folder, tmp_path / "artifact")
+    return tmp_path / "artifact" / "model.xml"
+
+
+def test_what_is_computed_in_is_set_and_not_left_to_openvino(openvino_artifact: Artifact) -> None:
+    with load(openvino_artifact.folder) as detector:
+        assert isinstance(detector.runtime, OpenVINORuntime)
+        compiled = detector.runtime.compiled
+        assert compiled.get_property("INFERENCE_PRECISION_HINT") == openvino.Type.f32
+
+
+def test_options_reach_openvino(openvino_artifact: Artifact, tmp_path: Path) -> None:
+    options = {"threads": 1, "performance_hint": "THROUGHPUT", "cache": tmp_path / "cache"}
+    with load(openvino_artifact.folder, **options) as detector:
+        compiled = detector.runtime.compiled  # type: ignore[attr-defined]
+        assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
+        assert compiled.get_property("PERFORMANCE_HINT") == "THROUGHPUT"
+    assert list((tmp_path / "cache").iterdir())
+
+
+def test_bf16_where_the_processor_has_it(openvino_artifact: Artifact, images: list[Image]) -> None:
+    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        with pytest.raises(InvalidInput, match="no bf16"):
+            load(openvino_artifact.folder, inference_precision="bf16")
+        return
+    with load(openvino_artifact.folder, inference_precision="bf16") as rough, load(openvino_artifact.folder) as exact:
+        outputs = [detector.infer(images)[0][..., 4:] for detector in (rough, exact)]
+    assert 0 < np.abs(outputs[0] - outputs[1]).max() < 0.1
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"performance_hint": "fast"}, "must be one of LATENCY, THROUGHPUT"),
+        ({"inference_precision": "fp16"}, "must be one of f32, bf16, f16"),
+        ({"threads": 0}, "threads must be at least 1"),
+        ({"bf16": True}, r"\.xml files have no option 'bf16'; theirs are device, performance_hint"),
+    ],
+)
+def test_wrong_options_say_which_are_right(options: dict[str, object], says: str, openvino_artifact: Artifact) -> None:
+    with pytest.raises(InvalidInput, match=says):
+        load(openvino_artifact.folder, **options)
+
+
+def test_an_unknown_device_is_no_silent_fallback(openvino_artifact: Artifact) -> None:
+    with pytest.raises(MissingBackend, match="finds no FPGA here, only CPU"):
+        load(openvino_artifact.folder, device="FPGA")
+
+
+def test_several_inferences_at_once(openvino_artifact: Artifact, images: list[Image], small_spec: ModelSpec) -> None:
+    inputs, _ = preprocess(images, small_spec)
+    with load(openvino_artifact.folder) as detector:
+        runtime = detector.runtime
+        assert isinstance(runtime, OpenVINORuntime)
+        started = [runtime.start(inputs[index : index + 1]) for index in range(3)]
+        results = [wait() for wait in reversed(started)][::-1]
+        for index, result in enumerate(results):
+            assert np.array_equal(result, runtime.infer(inputs[index : index + 1]))
+        assert started[0]() is results[0]  # and the request was given back once only
+        again = [runtime.start(inputs[index : index + 1]) for index in range(4)]
+        assert all(np.array_equal(wait(), result) for wait, result in zip(again, results, strict=False))
+
+
+def test_memory_lives_as_long_as_it_is_read(
+    openvino_artifact: Artifact, images: list[Image], small_spec: ModelSpec
+) -> None:
+    inputs, _ = preprocess(images[:1], small_spec)
+    strided = np.ascontiguousarray(inputs.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    with load(openvino_artifact.folder) as detector:
+        runtime = detector.runtime
+        assert isinstance(runtime, OpenVINORuntime)
+        expected = runtime.infer(inputs)
+        for _ in range(10):
+            wait = runtime.start(strided)
+            rubbish = [np.full_like(inputs, 7) for _ in range(8)]
+            assert np.array_equal(wait(), expected)
+            del rubbish
+
+
+def test_closed_while_one_is_running(openvino_artifact: Artifact, images: list[Image], small_spec: ModelSpec) -> None:
+    inputs, _ = preprocess(images[:1], small_spec)
+    detector = load(openvino_artifact.folder)
+    runtime = detector.runtime
+    assert isinstance(runtime, OpenVINORuntime)
+    expected = runtime.infer(inputs)
+    wait = runtime.start(inputs)
+    detector.close()
+    assert np.array_equal(wait(), expected)
+    assert not runtime._idle  # nothing holds the model any more
+
+
+def test_without_openvino_it_says_what_to_type(openvino_artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(MissingBackend, match="pip install openvino"):
+        load(openvino_artifact.folder)
+
+
+def test_an_ir_of_others_says_what_it_needs(copied: Path, small_spec: ModelSpec, tmp_path: Path) -> None:
+    model = openvino.Core().read_model(copied)
+    model.set_rt_info("", RT_INFO)  # there is no way to take an entry out
+    openvino.save_model(model, tmp_path / "damaged.xml")
+    with pytest.raises(InvalidInput, match="the spec in"):
+        load(tmp_path / "damaged.xml")
+    text = copied.read_text()
+    start = text.index(f"<{RT_INFO} ")
+    copied.write_text(text[:start] + text[text.index("/>", start) + 2 :])
+    with pytest.raises(InvalidInput, match="carries no spec"):
+        load(copied)
+    assert load(copied, small_spec).spec == small_spec
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "no weights": lambda path: path.with_suffix(".bin").unlink(),
+    "empty weights": lambda path: path.with_suffix(".bin").write_bytes(b""),
+    "half the weights": lambda path: path.with_suffix(".bin").write_bytes(
+        path.with_suffix(".bin").read_bytes()[: path.with_suffix(".bin").stat().st_size // 2]
+    ),
+    "empty graph": lambda path: path.write_bytes(b""),
+    "half the graph": lambda path: path.write_text(path.read_text()[: path.stat().st_size // 2]),
+    "no XML": lambda path: path.write_text("a shopping list"),
+    "another XML": lambda path: path.write_text("<html><body>hello</body></html>"),
+    "bytes": lambda path: path.write_bytes(np.random.default_rng(0).bytes(5000)),
+    "a wrong offset": lambda path: path.write_text(path.read_text().replace('offset="0"', 'offset="99999999999"')),
+    "a huge shape": lambda path: path.write_text(
+        path.read_text().replace('shape="16, 3, 6, 6"', 'shape="99999, 3, 6, 6"')
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_files_end_in_a_sentence_in_a_process_of_their_own(damage: str, copied: Path) -> None:
+    before = copied.read_bytes(), copied.with_suffix(".bin").read_bytes()
+    DAMAGE[damage](copied)
+    weights = copied.with_suffix(".bin")
+    assert (copied.read_bytes(), weights.read_bytes() if weights.exists() else None) != before
+    code = f"""
+from runtimes import InvalidInput, load
+try:
+    load({str(copied)!r})
+except InvalidInput as error:
+    print("refused:", error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("refused: ")
+    assert done.stdout.count("\n") == 1
+    assert ".cpp" not in done.stdout
