@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
 
-from runtimes.errors import InvalidInput
+from runtimes.detector import Detector
+from runtimes.errors import InvalidInput, MissingBackend
 from runtimes.load import load
 from runtimes.preprocess import Image
 from runtimes.spec import ModelSpec
 
 from .options import ExportOptions
-from .parity import ParityError, ParityReport, StageCheck, Tolerance, compare
+from .parity import StageCheck, compare
+from .report import TOLERANCES, ParityError, ParityReport, Tolerance
 from .targets import EXPORTERS
 from .torch_runtime import TorchRuntime
 
-ARTIFACT_FILES = {"model.onnx", "spec.json", "parity.json"}
+MODEL_FILES = {"model.onnx", "model.xml", "model.bin", "model.param", "model.engine", "model.rtx", "engine.json"}
+ARTIFACT_FILES = MODEL_FILES | {"spec.json", "parity.json", "accuracy.json", "int8.json"}
 
 
 @dataclass(frozen=True)
@@ -56,31 +60,65 @@ def write_artifact(
     options: ExportOptions | None = None,
     tolerance: Tolerance | None = None,
     progress: Callable[[Sequence[Image]], Iterable[Image]] = iter,
+    accept: Callable[[Detector, Path, str], None] | None = None,
 ) -> Artifact:
     """Export `model`, prove it on `images` (BGR uint8, at least one) and return the artifact.
 
-    An older artifact of the same name is replaced only once the new one is proven. Raises `ParityError` where it is
-    not, `InvalidInput` and `MissingBackend` before any work.
+    The tolerance defaults to that of the spec's precision. `accept` is called last, with the loaded artifact, its
+    folder and what could not be proven on this machine, and may raise a `UserError` to refuse it. An older artifact of
+    the same name is replaced only once the new one is proven. Raises `ParityError` where it is not, `InvalidInput` and
+    `MissingBackend` before any work.
     """
+    options = options or ExportOptions()
     folder = artifact_folder(output, spec, target)
     exporter = EXPORTERS[target]()
+    check_options(spec, options)
+    exporter.check(spec, options)
     reference = TorchRuntime(model, spec)
     workshop = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(workshop, ignore_errors=True)
     workshop.mkdir(parents=True)
     try:
         check = StageCheck(reference, spec, images)
-        path = exporter(model, spec, workshop, options or ExportOptions(), check)
-        with load(path) as candidate:
-            report = compare(reference, candidate.runtime, images, tolerance, check.stages, progress)
-        if not report:
-            raise ParityError(folder.name, report)
         (workshop / "spec.json").write_text(spec.to_json(), encoding="utf-8")
+        path = exporter.export(model, spec, workshop, options, check)
+        candidate, note = open_to_prove(path)
+        with candidate:
+            limits = tolerance or TOLERANCES[spec.precision]
+            report = compare(reference, candidate.runtime, images, limits, check.stages, progress)
+            report = replace(report, note=note)
+            if not report:
+                raise ParityError(folder.name, report)
+            if accept is not None:
+                accept(candidate, workshop, note)
+        if spec.precision == "int8":
+            record = {"float_layers": sorted(options.float_layers), "calibration_images": len(options.calibration)}
+            (workshop / "int8.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         (workshop / "parity.json").write_text(report.to_json(), encoding="utf-8")
         replace_folder(workshop, folder)
     finally:
         shutil.rmtree(workshop, ignore_errors=True)
     return Artifact(folder, folder / path.name, report)
+
+
+def check_options(spec: ModelSpec, options: ExportOptions) -> None:
+    """Raise `InvalidInput` for what no target can do."""
+    if spec.precision == "int8" and not len(options.calibration):
+        raise InvalidInput("int8 needs calibration images, some hundred like those that the model will see.")
+
+
+def open_to_prove(path: Path) -> tuple[Detector, str]:
+    """Load a model file, or the ONNX file that it was compiled from where it cannot run on this machine.
+
+    Returns what that leaves unproven, in words, as second.
+    """
+    try:
+        return load(path), ""
+    except MissingBackend as error:
+        source = path.with_name("model.onnx")
+        if path == source or not source.exists():
+            raise
+        return load(source), f"{path.name} was compiled, but not run; model.onnx in its place: {error}"
 
 
 def replace_folder(new: Path, folder: Path) -> None:

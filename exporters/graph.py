@@ -44,6 +44,11 @@ class InferenceGraph(nn.Module):
         super().__init__()
         self.model = rewrite(model)
         self.spec = spec
+        # Typed fp16: the network in half precision; input, scores and boxes in float, since fp16 has steps of half a
+        # pixel above 512.
+        self.typed_fp16 = spec.precision == "fp16"
+        if self.typed_fp16:
+            self.model.half()
         cells, strides = anchor_grid(spec.input_size, spec.strides)
         self.register_buffer("cells", torch.from_numpy(cells), persistent=False)  # (A, 2)
         self.register_buffer("strides", torch.from_numpy(strides), persistent=False)  # (A, 1)
@@ -53,12 +58,27 @@ class InferenceGraph(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         if self.spec.uint8_input:
-            images = images.permute(0, 3, 1, 2).float()  # (N, H, W, 3) to (N, 3, H, W)
+            # The cast first: it is all that TensorRT does with bytes.
+            images = images.float().permute(0, 3, 1, 2)  # (N, H, W, 3) to (N, 3, H, W)
             if self.spec.normalization == "imagenet":
                 images = (images / 255 - self.mean) / self.std
-        predictions = self.model(images)
+        predictions = self.model(images.half()).float() if self.typed_fp16 else self.model(images)
         boxes, scores = predictions[..., :4], predictions[..., 4:].sigmoid()
         if self.spec.decoded:
             centre = (boxes[..., :2] + self.cells) * self.strides
             boxes = torch.cat([centre, boxes[..., 2:].exp() * self.strides], dim=-1)
+        if self.spec.topk is not None:
+            return best_rows(boxes, scores, self.spec.topk)
         return torch.cat([boxes, scores], dim=-1)
+
+
+def best_rows(boxes: Tensor, scores: Tensor, count: int) -> Tensor:
+    """`runtimes.postprocess.best_rows` in the graph: (N, A, 4) and (N, A, 1 + C) to (N, count, 6), best first."""
+    # Not `max`, which becomes a ReduceMax that onnx cannot convert to opset 17.
+    class_ids = scores[..., 1:].argmax(dim=-1, keepdim=True)  # (N, A, 1)
+    candidates = scores[..., :1] * scores[..., 1:].gather(2, class_ids)
+    confidence, anchors = torch.topk(candidates, count, dim=1)  # (N, count, 1)
+    chosen = boxes.gather(1, anchors.expand(-1, -1, 4))
+    reach = chosen[..., 2:] / 2
+    corners = [chosen[..., :2] - reach, chosen[..., :2] + reach]
+    return torch.cat([*corners, confidence, class_ids.gather(1, anchors).float()], dim=-1)

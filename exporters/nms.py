@@ -10,15 +10,8 @@ from runtimes.spec import GraphNMS
 
 PREDICTIONS = "predictions"
 
-# Input: predictions (N, A, 5 + C). Output: rows (M, 7), best first: image, left, top, right, bottom, confidence, class.
-# One class an anchor, as in `runtimes.postprocess`: the scores of its other classes are set to 0 and never selected.
-NMS_GRAPH = """
-nms (float[N, A, P] predictions) => (float[M, 7] rows)
-<int64[1] zero = {{0}}, int64[1] one = {{1}}, int64[1] two = {{2}}, int64[1] four = {{4}}, int64[1] five = {{5}},
- int64[1] last = {{9223372036854775807}}, int64[1] axis = {{2}}, int64[2] image_and_anchor = {{0, 2}},
- float half = {{0.5}}, float nothing = {{0}},
- float[1] score_threshold = {{{score_threshold}}}, float[1] iou_threshold = {{{iou_threshold}}}>
-{{
+# From predictions (N, A, 5 + C) to corners, and the best class of each anchor with its score.
+CANDIDATES = """
     centre = Slice (predictions, zero, two, axis)
     size = Slice (predictions, two, four, axis)
     reach = Mul (size, half)
@@ -27,10 +20,22 @@ nms (float[N, A, P] predictions) => (float[M, 7] rows)
     boxes = Concat <axis = 2> (left_top, right_bottom)
     objectness = Slice (predictions, four, five, axis)
     classes = Slice (predictions, five, last, axis)
-
     class_index = ArgMax <axis = 2, keepdims = 1> (classes)
     best_score = GatherElements <axis = 2> (classes, class_index)
     anchor_score = Mul (objectness, best_score)
+"""
+
+# The constants of it, as the head of a graph declares them.
+CONSTANTS = """int64[1] zero = {0}, int64[1] two = {2}, int64[1] four = {4}, int64[1] five = {5},
+ int64[1] last = {9223372036854775807}, int64[1] axis = {2}, float half = {0.5}, float nothing = {0}"""
+
+# Input: predictions (N, A, 5 + C). Output: rows (M, 7), best first: image, left, top, right, bottom, confidence, class.
+# One class an anchor, as in `runtimes.postprocess`: the scores of its other classes are set to 0 and never selected.
+NMS_GRAPH = """
+nms (float[N, A, P] predictions) => (float[M, 7] rows)
+<{constants}, int64[1] one = {{1}}, int64[2] image_and_anchor = {{0, 2}},
+ float[1] score_threshold = {{{score_threshold}}}, float[1] iou_threshold = {{{iou_threshold}}}>
+{{{candidates}
     shape = Shape (classes)
     blank = Expand (nothing, shape)
     masked = ScatterElements <axis = 2> (blank, class_index, anchor_score)
@@ -59,18 +64,32 @@ def append_nms(model: onnx.ModelProto, nms: GraphNMS) -> onnx.ModelProto:
     """The model with NMS behind it; its output keeps its name and becomes (M, 7)."""
     # ONNX keeps scores above the threshold, the contract those that reach it.
     reached = np.nextafter(np.float32(nms.score_threshold), np.float32(-1))
-    graph = parser.parse_graph(
-        NMS_GRAPH.format(score_threshold=f"{reached:.9g}", iou_threshold=f"{nms.nms_threshold:.9g}")
+    text = NMS_GRAPH.format(
+        constants=CONSTANTS,
+        candidates=CANDIDATES,
+        score_threshold=f"{reached:.9g}",
+        iou_threshold=f"{nms.nms_threshold:.9g}",
     )
+    output = model.graph.output[0].name
+    merged = append_graph(model, text)
+    rename_output(merged.graph, output)
+    return merged
+
+
+def append_graph(model: onnx.ModelProto, text: str) -> onnx.ModelProto:
+    """The model with a graph in ONNX's text form behind its output. Names of that graph begin with "nms/"."""
+    graph = parser.parse_graph(text)
     for index, node in enumerate(graph.node):
         node.name = f"{node.op_type}_{index}"
-    output = model.graph.output[0].name
-    for node in model.graph.node:  # the name is needed at the end of the tail
-        node.output[:] = [PREDICTIONS if name == output else name for name in node.output]
-    model.graph.output[0].name = PREDICTIONS
-    graph.output[0].name = graph.node[-1].output[0] = output
+    rename_output(model.graph, PREDICTIONS)  # its own name is free then
     tail = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
-    tail = compose.add_prefix(tail, "nms/", rename_outputs=False)
-    merged = compose.merge_models(model, tail, io_map=[(PREDICTIONS, "nms/predictions")])
+    merged = compose.merge_models(model, compose.add_prefix(tail, "nms/"), io_map=[(PREDICTIONS, "nms/predictions")])
     del merged.opset_import[1:]  # the same one, from each of the two
     return merged
+
+
+def rename_output(graph: onnx.GraphProto, name: str) -> None:
+    old = graph.output[0].name
+    for node in graph.node:
+        node.output[:] = [name if output == old else output for output in node.output]
+    graph.output[0].name = name

@@ -15,7 +15,7 @@ import torch
 from runtimes.errors import MissingBackend
 from runtimes.onnx import spec_to_metadata
 from runtimes.postprocess import Floats
-from runtimes.spec import ModelSpec
+from runtimes.spec import ModelSpec, Precision
 
 from .graph import InferenceGraph
 from .options import ExportOptions
@@ -49,13 +49,21 @@ def export_onnx(
     """
     graph = InferenceGraph(model, spec).eval()
     inputs = torch.from_numpy(check.inputs)
+    typed: Precision = "fp16" if spec.precision == "fp16" else "fp32"  # int8 comes last
     with torch.inference_mode():
-        check.record("the rewritten PyTorch graph", graph(inputs).numpy())
+        check.record("the rewritten PyTorch graph", graph(inputs).numpy(), typed)
     exported = trace(graph, inputs, options.opset)
-    check.record("PyTorch's ONNX export", run(exported, check))
+    check.record("PyTorch's ONNX export", run(exported, check), typed)
     # onnxsim compares with the original on random inputs of its own; we compare with the reference on real ones.
     final, _ = onnxsim.simplify(exported)
-    check.record("onnxsim", run(final, check))
+    check.record("onnxsim", run(final, check), typed)
+    if spec.precision == "int8":
+        from .calibration import calibration_batches
+        from .qdq import quantize_for_onnxruntime, quantize_for_tensorrt
+
+        quantize = quantize_for_tensorrt if options.tensorrt_form else quantize_for_onnxruntime
+        final = quantize(final, calibration_batches(options.calibration, spec), options.float_layers)
+        check.record("int8", run(final, check), "int8")
     if spec.nms is not None:
         from .nms import append_nms
 

@@ -2,11 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runtimes.preprocess import Image
+
+
+@dataclass(frozen=True)
+class TensorRTOptions:
+    """For the targets trt and trt-rtx: how an engine is built."""
+
+    build: bool = True
+    """Build the engine. Without it, the TensorRT-ready ONNX file is written, for building elsewhere."""
+    batch_profile: tuple[int, int, int] = (1, 1, 8)
+    """Where the batch is free: smallest, most usual and largest batch of the engine."""
+    optimization_level: int | None = None
+    """How long the builder searches for fast kernels, 0 to 5; unset, TensorRT's own choice."""
+    workspace_mib: int | None = None
+    """MiB of GPU memory that kernels may use; unset, all."""
+    timing_cache: Path | None = None
+    """File that keeps kernel timings between builds."""
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """opset: of the ONNX file, 17 to 22 (17 is what TensorRT 8 and most tools of the last years read)."""
+    """opset: of the ONNX file, 17 to 22 (17 is what TensorRT 8 and most tools of the last years read).
+
+    calibration: BGR images for int8, as the model will see them. float_layers: convolutions that stay in float in int8,
+    by their path in the rewritten module, such as "backbone.backbone.stem.0" (see `sensitivity`). tensorrt_form: write
+    an int8 ONNX file as TensorRT takes it, not as ONNX Runtime is fast with (see `qdq`).
+    """
 
     opset: int = 17
+    calibration: Sequence[Image] = ()
+    float_layers: frozenset[str] = frozenset()
+    tensorrt_form: bool = False
+    tensorrt: TensorRTOptions = field(default_factory=TensorRTOptions)

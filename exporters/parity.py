@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from itertools import cycle, islice
 
 import numpy as np
@@ -12,95 +11,16 @@ import numpy.typing as npt
 
 from runtimes.detections import Detections
 from runtimes.detector import Detector
-from runtimes.errors import InvalidInput, UserError
-from runtimes.postprocess import Floats, decode_output, postprocess
+from runtimes.errors import InvalidInput
+from runtimes.postprocess import Floats, best_rows, decode_output, postprocess
 from runtimes.preprocess import Image, preprocess
 from runtimes.runtime import Runtime
-from runtimes.spec import ModelSpec
+from runtimes.spec import ModelSpec, Precision
 
-from .matching import is_in_output, match
+from .matching import iou, is_in_output, match
+from .report import TOLERANCES, ParityReport, Stage, Tolerance
 
 NMS_THRESHOLD = 0.65
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """How far an artifact may be from its reference.
-
-    tensor: any output value, relative to max(1, |reference|). box: pixels of the original image. score: absolute.
-    min_score: detections from this confidence on are compared.
-    """
-
-    tensor: float = 5e-3
-    box: float = 0.01
-    score: float = 1e-4
-    min_score: float = 0.01
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One step on the way to the file: the largest output difference to the reference that it leaves."""
-
-    name: str
-    tensor_error: float
-
-
-@dataclass(frozen=True)
-class ParityReport:
-    """What `compare` found. True when everything is within the tolerance.
-
-    missed and extra: detections of one side alone. tied: those that the other side computed as well, but did not choose
-    between equals. Errors are the largest seen; tensor_error is None with NMS in the graph, where there is no output to
-    compare.
-    """
-
-    tolerance: Tolerance
-    images: int
-    detections: int  # of the reference
-    missed: int
-    extra: int
-    tied: int
-    box_error: float
-    score_error: float
-    tensor_error: float | None
-    stages: tuple[Stage, ...] = field(default=())
-
-    def __bool__(self) -> bool:
-        return self.problem() is None
-
-    def problem(self) -> str | None:
-        """The first thing beyond the tolerance, in words; None where all is well."""
-        limit = self.tolerance
-        for stage in self.stages:
-            if not stage.tensor_error <= limit.tensor:  # written so that NaN fails
-                return f"{stage.name} changes the output by {stage.tensor_error:.2g} (tolerance {limit.tensor:g})"
-        if self.tensor_error is not None and not self.tensor_error <= limit.tensor:
-            return f"the loaded file's output differs by {self.tensor_error:.2g} (tolerance {limit.tensor:g})"
-        if self.missed or self.extra:
-            return f"{self.missed} of {self.detections} detections are missed and {self.extra} are extra"
-        if not self.box_error <= limit.box:
-            return f"boxes differ by up to {self.box_error:.2g} px (tolerance {limit.box:g})"
-        if not self.score_error <= limit.score:
-            return f"scores differ by up to {self.score_error:.2g} (tolerance {limit.score:g})"
-        return None
-
-    def __str__(self) -> str:
-        verdict = "parity" if self else f"NO PARITY: {self.problem()}"
-        return (
-            f"{verdict}: {self.images} images, {self.detections} detections, {self.missed} missed, {self.extra} extra, "
-            f"boxes within {self.box_error:.2g} px, scores within {self.score_error:.2g}"
-        )
-
-    def to_json(self) -> str:
-        return json.dumps({"passed": bool(self), "problem": self.problem(), **asdict(self)}, indent=2) + "\n"
-
-
-class ParityError(UserError):
-    """The artifact does not detect what its reference detects. `report` holds the figures."""
-
-    def __init__(self, name: str, report: ParityReport) -> None:
-        super().__init__(f"{name} was not written, since it is not the model that was given: {report.problem()}.")
-        self.report = report
 
 
 class StageCheck:
@@ -121,16 +41,35 @@ class StageCheck:
         self.expected = decode_output(expected, reference.spec)
         self.stages: list[Stage] = []
 
-    def record(self, step: str, output: Floats) -> None:
-        """Note the output after `step`, before any NMS in the graph."""
-        self.stages.append(Stage(step, tensor_error(self.expected, decode_output(output, self.spec))))
+    def record(self, step: str, output: Floats, precision: Precision = "fp32") -> None:
+        """Note the output after `step`, before any NMS in the graph. precision: in which the network computed it."""
+        errors = output_errors if self.spec.topk is None else row_errors
+        error = float(errors(self.expected, decode_output(output, self.spec)).max())
+        self.stages.append(Stage(step, error, TOLERANCES[precision].tensor))
 
 
-def tensor_error(reference: Floats, candidate: Floats) -> float:
-    """The largest difference of two outputs, relative to max(1, |reference|); infinite for NaN or other shapes."""
+def output_errors(reference: Floats, candidate: Floats) -> Floats:
+    """The differences of two outputs, relative to max(1, |reference|); infinite for NaN or other shapes. (n,)."""
     if reference.shape != candidate.shape or not (np.isfinite(reference).all() and np.isfinite(candidate).all()):
-        return float("inf")
-    return float(np.max(np.abs(candidate - reference) / np.maximum(1, np.abs(reference)), initial=0))
+        return np.full(1, np.inf, np.float32)
+    errors: Floats = np.abs(candidate - reference) / np.maximum(1, np.abs(reference))
+    return errors.ravel()
+
+
+def row_errors(reference: Floats, rows: Floats) -> Floats:
+    """`output_errors` for the rows of a graph with TopK (N, K, 6), against a decoded output (N, A, 5 + C).
+
+    Rows with nearly equal scores may stand in another order: each row is compared with the reference's row that is
+    nearest to it, and the scores with the reference's best.
+    """
+    if rows.ndim != 3 or len(rows) != len(reference) or rows.shape[2] != 6 or not np.isfinite(rows).all():
+        return np.full(1, np.inf, np.float32)
+    everything = best_rows(reference, reference.shape[1])  # (N, A, 6)
+    errors = [output_errors(everything[:, : rows.shape[1], 4], rows[..., 4])]
+    for own, others in zip(rows, everything, strict=True):
+        scale = np.maximum(1, np.abs(others))
+        errors += [(np.abs(others - row) / scale).max(axis=1).min(keepdims=True) for row in own]
+    return np.concatenate(errors)
 
 
 def compare(
@@ -155,7 +94,7 @@ def compare(
         outputs = []
         for detector in detectors:
             output, ratios = detector.infer(chunk)
-            outputs.append(output if detector.spec.nms else decode_output(output, detector.spec))
+            outputs.append(decode_output(output, detector.spec))
         tally.add(outputs[0], outputs[1], ratios)
     return tally.report(len(images), tuple(stages))
 
@@ -168,20 +107,27 @@ class _Tally:
         nms = candidate.nms
         self.min_score = max(tolerance.min_score, nms.score_threshold if nms else 0)
         self.nms_threshold = nms.nms_threshold if nms else NMS_THRESHOLD
-        self.detections = self.missed = self.extra = self.tied = 0
-        self.box_error = self.score_error = 0.0
-        self.tensor_error = None if nms else 0.0
+        self._alone_score = max(tolerance.alone_score, self.min_score)
+        self.detections = self.confident = self.missed = self.extra = self.tied = 0
+        self.box_error = self.score_error = self.box_sum = self.score_sum = 0.0
+        self.pairs = 0
+        self.largest, self.sum, self.values = 0.0, 0.0, 0  # of the output errors; with NMS, there are none
 
     def add(self, expected: Floats, actual: Floats, ratios: Sequence[float]) -> None:
         """Compare two decoded outputs, or one and the rows of a graph with NMS inside."""
-        if self.tensor_error is not None:
-            self.tensor_error = max(self.tensor_error, tensor_error(expected, actual))
         decoded = replace(self.candidate, decoded=True)
+        if decoded.nms is None:
+            errors = (row_errors if decoded.topk else output_errors)(expected, actual)
+            self.largest = max(self.largest, float(errors.max()))
+            self.sum += float(errors.sum(dtype=np.float64))
+            self.values += errors.size
+        if decoded.topk is not None:
+            expected = best_rows(expected, decoded.topk)
         left = postprocess(expected, ratios, replace(decoded, nms=None), self.min_score, self.nms_threshold)
         right = postprocess(actual, ratios, decoded, self.min_score, self.nms_threshold)
         for index, ratio in enumerate(ratios):
             # With NMS in the graph nothing is excused: what it should have dropped stands in the reference's output.
-            outputs = None if self.candidate.nms else (expected[index], actual[index])
+            outputs = None if decoded.nms or decoded.topk else (expected[index], actual[index])
             self.add_image(left[index], right[index], outputs, ratio)
 
     def add_image(
@@ -192,21 +138,26 @@ class _Tally:
         pairs = match(expected, actual)
         boxes = np.abs(expected.xyxy[pairs[:, 0]] - actual.xyxy[pairs[:, 1]]).max(axis=1, initial=0)
         scores = np.abs(expected.confidence[pairs[:, 0]] - actual.confidence[pairs[:, 1]])
-        near = pairs[(boxes <= limit.box) & (scores <= limit.score)]
+        near = pairs[(boxes <= (limit.box or np.inf)) & (scores <= (limit.score or np.inf))]
         # Choices between equals may differ: what stands in the other's output too is neither missed nor extra.
         tied = np.zeros(len(expected), bool), np.zeros(len(actual), bool)
-        if outputs is not None:
+        if outputs is not None and limit.box and limit.score:
             tied = (
                 self._tied(expected, near[:, 0], outputs[1], ratio),
                 self._tied(actual, near[:, 1], outputs[0], ratio),
             )
         both_tied = tied[0][pairs[:, 0]] & tied[1][pairs[:, 1]]
         self.detections += len(expected)
+        self.confident += sum(int((side.confidence > self._alone_score).sum()) for side in (expected, actual))
         self.tied += max(int(tied[0].sum()), int(tied[1].sum()))
         self.missed += self._alone(expected, pairs[:, 0], tied[0])
         self.extra += self._alone(actual, pairs[:, 1], tied[1])
         self.box_error = max(self.box_error, float(boxes[~both_tied].max(initial=0)))
         self.score_error = max(self.score_error, float(scores[~both_tied].max(initial=0)))
+        overlaps = iou(expected.xyxy, actual.xyxy)[pairs[:, 0], pairs[:, 1]]
+        self.pairs += int((~both_tied).sum())
+        self.box_sum += float((1 - overlaps[~both_tied]).sum())
+        self.score_sum += float(scores[~both_tied].sum())
 
     def _tied(
         self, detections: Detections, near: npt.NDArray[np.intp], output: Floats, ratio: float
@@ -215,18 +166,20 @@ class _Tally:
         tied = np.zeros(len(detections), bool)
         rest = np.setdiff1d(np.arange(len(detections)), near)
         chosen = Detections(detections.xyxy[rest], detections.confidence[rest], detections.class_id[rest])
-        tied[rest] = is_in_output(chosen, output, ratio, self.tolerance.box, self.tolerance.score)
+        tied[rest] = is_in_output(chosen, output, ratio, self.tolerance.box or 0, self.tolerance.score or 0)
         return tied
 
     def _alone(self, detections: Detections, paired: npt.NDArray[np.intp], tied: npt.NDArray[np.bool_]) -> int:
         """How many detections have no pair and no excuse. A score on the threshold may fall to either side of it."""
-        alone = ~tied & (detections.confidence > self.min_score + self.tolerance.score)
+        alone = ~tied & (detections.confidence > self._alone_score + (self.tolerance.score or 0))
         alone[paired] = False
         return int(alone.sum())
 
     def report(self, images: int, stages: tuple[Stage, ...]) -> ParityReport:
         return ParityReport(
-            tolerance=self.tolerance, images=images, detections=self.detections, missed=self.missed, extra=self.extra,
-            tied=self.tied, box_error=self.box_error, score_error=self.score_error, tensor_error=self.tensor_error,
-            stages=stages,
+            tolerance=self.tolerance, images=images, detections=self.detections, confident=self.confident,
+            missed=self.missed, extra=self.extra, tied=self.tied, box_error=self.box_error,
+            score_error=self.score_error, mean_box_error=self.box_sum / max(self.pairs, 1),
+            mean_score_error=self.score_sum / max(self.pairs, 1), tensor_error=self.largest if self.values else None,
+            mean_error=self.sum / self.values if self.values else None, stages=stages,
         )  # fmt: skip

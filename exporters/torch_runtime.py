@@ -22,7 +22,7 @@ class TorchRuntime:
     """
 
     def __init__(self, model: nn.Module, spec: ModelSpec, device: str = "cpu") -> None:
-        self.spec = replace(spec, batch=None, decoded=False, nms=None, uint8_input=False, precision="fp32")
+        self.spec = replace(spec, batch=None, decoded=False, nms=None, topk=None, uint8_input=False, precision="fp32")
         self.device = torch.device(device)
         self._model: nn.Module | None = model.eval().to(self.device)
 

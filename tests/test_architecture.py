@@ -40,7 +40,7 @@ def test_imports_point_down(path: Path) -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "runtimes").glob("*.py")), ids=name)
 def test_runtimes_import_only_numpy_opencv_and_themselves(path: Path) -> None:
     """Relative imports only, so that the folder also works as the package `yolox_runtimes`."""
-    backends = {"onnxruntime", "onnx"}  # imported where they are used, inside functions
+    backends = {"cuda", "ncnn", "onnx", "onnxruntime", "openvino"}  # imported where they are used, inside functions
     for module in imported_modules(path):
         top = module.split(".")[0]
         allowed = module.startswith(".") or top in {"numpy", "cv2"} | backends or top in sys.stdlib_module_names

@@ -15,7 +15,7 @@ import exporters.nms
 import exporters.onnx
 from exporters.artifact import Artifact, write_artifact
 from exporters.options import ExportOptions
-from exporters.parity import ParityError
+from exporters.report import ParityError
 from exporters.torch_runtime import TorchRuntime
 from runtimes import Detector, GraphNMS, InvalidInput, ModelSpec, load
 from runtimes.preprocess import Image

@@ -8,10 +8,13 @@ import pytest
 import torch
 
 from exporters.matching import iou, is_in_output, match
-from exporters.parity import ParityReport, Stage, StageCheck, Tolerance, compare
+from exporters.parity import StageCheck, compare
+from exporters.report import TOLERANCES, ParityReport, Stage, Tolerance
 from exporters.torch_runtime import TorchRuntime
 from runtimes import Detections, InvalidInput, ModelSpec
+from runtimes.postprocess import best_rows
 from runtimes.preprocess import Image
+from runtimes.spec import Precision
 from yolox_deploy.model.seeded import seeded_model
 from yolox_deploy.model.yolox import YOLOX
 
@@ -152,20 +155,35 @@ class Given:
 
 
 PASSED = ParityReport(
-    Tolerance(), images=1, detections=2, missed=0, extra=0, tied=0, box_error=0, score_error=0, tensor_error=0
+    Tolerance(),
+    images=1,
+    detections=2,
+    confident=4,
+    missed=0,
+    extra=0,
+    tied=0,
+    box_error=0,
+    score_error=0,
+    mean_box_error=0,
+    mean_score_error=0,
+    tensor_error=0,
+    mean_error=0,
 )
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"stages": (Stage("tracing", 1e-9), Stage("onnxsim", 0.5))}, "onnxsim changes the output by 0.5"),
+        ({"stages": (Stage("tracing", 1e-9), Stage("onnxsim", 0.5, 0.01))}, "onnxsim changes the output by 0.5"),
         ({"stages": (Stage("tracing", float("nan")),)}, "tracing"),
         ({"tensor_error": 0.1}, "loaded file's output differs"),
         ({"tensor_error": float("nan")}, "loaded file's output differs"),
-        ({"missed": 1}, "1 of 2 detections are missed"),
+        ({"mean_error": 0.1}, "in the mean"),
+        ({"mean_box_error": 0.1}, "boxes are off by 0.1"),
+        ({"mean_score_error": 0.1}, "scores are off by 0.1"),
+        ({"missed": 1}, "of 4 detections of both sides, 1 are missed"),
         ({"extra": 1}, "1 are extra"),
-        ({"box_error": 0.02}, "boxes differ"),
+        ({"box_error": 0.06}, "boxes differ"),
         ({"score_error": float("nan")}, "scores differ"),
     ],
 )
@@ -174,6 +192,34 @@ def test_each_fault_is_named(change: dict[str, object], says: str) -> None:
     report = replace(PASSED, **change)  # type: ignore[arg-type]
     assert not report
     assert says in str(report.problem())
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_lower_precisions_may_differ_a_little_but_not_break(precision: Precision) -> None:
+    limits = TOLERANCES[precision]
+    close = replace(PASSED, tolerance=limits, confident=100, missed=1, box_error=3, score_error=0.1, tensor_error=9)
+    assert not replace(close, mean_box_error=0.2)  # boxes a quarter too large
+    assert not replace(close, mean_score_error=0.2)  # objectness halved
+    assert close
+    assert not replace(close, missed=30)
+    assert not replace(close, tensor_error=float("inf"))
+
+
+def test_topk_rows_are_compared_whatever_their_order() -> None:
+    spec = ModelSpec("m", (64, 64), ("cat", "dog"))
+    output = np.random.default_rng(0).random((1, spec.num_anchors, 7), np.float32) * [64, 64, 20, 20, 1, 1, 1]
+    output = output.astype(np.float32)
+    images = [np.zeros((64, 64, 3), np.uint8)]
+    rows = best_rows(output, 30)
+    candidate = replace(spec, topk=30)
+    swapped = rows[:, [1, 0, *range(2, 30)]]
+    swapped[0, :2, 4] = rows[0, :2, 4].mean()  # a tie to rounding, resolved the other way
+    loose = Tolerance(tensor=0.05, mean=0.01, score=0.05, mean_score=0.05)
+    assert compare(Given(spec, output), Given(candidate, swapped), images, loose)
+    shifted = rows + np.float32([2, 0, 2, 0, 0, 0])
+    report = compare(Given(spec, output), Given(candidate, shifted), images)
+    assert "output differs" in str(report.problem())
+    assert not compare(Given(spec, output), Given(candidate, rows[:, :20]), images)  # ten of the best are missing
 
 
 def test_stage_check_measures_against_the_reference(

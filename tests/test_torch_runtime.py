@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from exporters.parity import Tolerance, compare
+from exporters.parity import compare
+from exporters.report import Tolerance
 from exporters.torch_runtime import TorchRuntime
 from runtimes import GraphNMS, InvalidInput, ModelSpec
 from runtimes.preprocess import Image
