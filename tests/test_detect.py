@@ -130,6 +130,20 @@ def test_it_runs_without_torch(
     assert (tmp_path / "out" / "detections.json").exists()
 
 
+@pytest.mark.parametrize("suffix", [".engine", ".rtx"])
+def test_engines_that_cannot_run_here_are_one_sentence(
+    suffix: str, artifact: Artifact, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / f"model{suffix}"
+    path.write_bytes(b"an engine")
+    (tmp_path / "spec.json").write_text((artifact.folder / "spec.json").read_text())
+    assert detect.main([str(path), str(folder), "--output", str(tmp_path / "out")]) == 1
+    assert detect.main([str(path), str(folder), "--output", str(tmp_path / "out"), "--threads", "2"]) == 1
+    first, second = capsys.readouterr().err.strip().splitlines()
+    assert first.startswith("error: ")
+    assert "have no option 'threads'" in second
+
+
 def test_the_source_is_never_replaced(artifact: Artifact, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (folder / "000.png").read_bytes()
     assert detect.main([str(artifact.folder), str(folder), "--output", str(folder)]) == 1

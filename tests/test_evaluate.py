@@ -11,6 +11,7 @@ import pytest
 
 from exporters.artifact import Artifact, write_artifact
 from exporters.options import ExportOptions
+from exporters.report import Tolerance
 from runtimes import COCO_CATEGORY_IDS, COCO_CLASS_NAMES, InvalidInput, ModelSpec
 from runtimes.preprocess import Image
 from yolox_deploy import evaluate
@@ -31,7 +32,8 @@ def real_artifact(nano_checkpoint: Checkpoint, shared: Path, tmp_path_factory: p
     spec = replace(trained.spec, batch=1, decoded=True)
     images = open_coco(shared / "data" / "coco-val2017-206").read_images()
     assert len(images) == 206
-    return write_artifact(trained.model, spec, "onnx", tmp_path_factory.mktemp("real"), images, ExportOptions())
+    tight = Tolerance(box=0.01, score=1e-4, alone_score=0.01)
+    return write_artifact(trained.model, spec, "onnx", tmp_path_factory.mktemp("real"), images, ExportOptions(), tight)
 
 
 def test_parity_on_real_images(real_artifact: Artifact) -> None:

@@ -18,6 +18,7 @@ COMMANDS = {
     "export": "write a model for a runtime, proven to detect what the checkpoint detects",
     "detect": "find objects in images or video, with pictures and a JSON file",
     "evaluate": "COCO's twelve AP and AR figures of an artifact or a checkpoint",
+    "doctor": "say which backends, versions and devices are here, and what to type for the others",
     "checkpoint": "say what a checkpoint holds; convert between the official format and mmdetection's",
 }
 
@@ -53,12 +54,13 @@ def run(
 
 def require(*packages: str) -> None:
     """Raise `MissingBackend`, with what to type, where packages are not installed."""
-    missing = [package for package in packages if not _is_installed(package)]
+    missing = [package for package in packages if not is_installed(package)]
     if missing:
         raise MissingBackend(f"this needs {', '.join(missing)}: pip install {' '.join(missing)}")
 
 
-def _is_installed(package: str) -> bool:
+def is_installed(package: str) -> bool:
+    """Whether a module can be found, without importing it."""
     try:
         return importlib.util.find_spec(package) is not None
     except ImportError:

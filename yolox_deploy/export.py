@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from tqdm import tqdm
+import tyro
 
+from exporters.options import ExportOptions, TensorRTOptions
 from runtimes.errors import InvalidInput
 from runtimes.foreign import Preprocessing
 from runtimes.preprocess import Image
-from runtimes.spec import GraphNMS, ModelSpec
+from runtimes.spec import GraphNMS, ModelSpec, Precision
 
 from .console import require, run
+from .data.coco import open_coco
 from .data.images import ImageFiles, find_images
 from .data.shapes import shapes_images
 from .files import check_output_folder
@@ -26,10 +28,15 @@ from .options import check_positive
 if TYPE_CHECKING:
     from .model.open import TrainedModel
 
-Target = Literal["onnx"]
-Precision = Literal["fp32"]
+Target = Literal["onnx", "openvino", "ncnn", "trt", "trt-rtx"]
 
 GENERATED_IMAGES = 8
+
+
+# Their graphs end before the box decoding; the runtime decodes the few boxes that pass the threshold.
+RAW_TARGETS = {"ncnn"}
+
+TENSORRT_TARGETS = {"trt", "trt-rtx"}
 
 
 @dataclass(frozen=True)
@@ -46,8 +53,8 @@ class ExportConfig:
     """Checkpoint: official .pth, mmdetection 2.x or 3.x."""
     target: tuple[Target, ...] = ("onnx",)
     """What to export to."""
-    precision: Precision = "fp32"
-    """Number format of the weights and the computation."""
+    precision: tuple[Precision, ...] = ("fp32",)
+    """Number format: fp32, fp16, int8. Each target is written in each of them."""
     input_size: tuple[int, int] | None = None
     """Height and width of the network input, multiples of 32; unset, the variant's own (416 or 640 square)."""
     batch: int | Literal["dynamic"] = 1
@@ -59,7 +66,7 @@ class ExportConfig:
     name: str | None = None
     """Name of the model in the artifact; unset, the variant's."""
     decode: bool = True
-    """Decode boxes in the graph. Without it, the output is that of the official exporter's default."""
+    """Decode boxes in the graph (ncnn: never). Without it, the output is that of the official exporter's default."""
     uint8_input: bool = False
     """Take images as (N, H, W, 3) uint8, and convert them in the graph."""
     nms: bool = False
@@ -68,6 +75,8 @@ class ExportConfig:
     """With --nms: detections below it are dropped."""
     nms_threshold: float = 0.65
     """With --nms: IoU over which two boxes of a class are one."""
+    topk: int | None = None
+    """End the graph in the K anchors with the best scores: the output becomes (N, K, 6), and NMS has few rows to do."""
     opset: Literal[17, 18, 19, 20, 21, 22] = 17
     """ONNX operator set."""
     num_classes: int | None = None
@@ -78,6 +87,13 @@ class ExportConfig:
     """How the model was trained: official (BGR, 0..255) or legacy (release 0.0.1: RGB, ImageNet mean and std)."""
     verify_images: Path | None = None
     """Prove parity on the images in this folder; unset, on generated ones."""
+    calibration: Path | None = None
+    """int8: folder of images like those that the model will see; at most 128 are used. Unset, generated ones."""
+    data: Path | None = None
+    """Measure the AP of every artifact, and of the checkpoint, on this COCO data set."""
+    max_ap_drop: float | None = None
+    """With --data: points of AP that may be lost. An int8 artifact that loses more gets more layers in float."""
+    tensorrt: Annotated[TensorRTOptions, tyro.conf.arg(name="")] = field(default_factory=TensorRTOptions)
     seeded: bool = False
     """Untrained weights from a fixed seed, to try the tool chain without a checkpoint (yolox-nano, if no --model)."""
 
@@ -107,15 +123,16 @@ def download(variant: VariantName | None) -> Path:
     return official_weights(variant)
 
 
-def artifact_spec(reference: ModelSpec, config: ExportConfig) -> ModelSpec:
+def artifact_spec(reference: ModelSpec, config: ExportConfig, target: Target, precision: Precision) -> ModelSpec:
     """What the artifact will promise."""
     return replace(
         reference,
         batch=None if config.batch == "dynamic" else config.batch,
-        precision=config.precision,
-        decoded=config.decode,
+        precision=precision,
+        decoded=config.decode and target not in RAW_TARGETS,
         uint8_input=config.uint8_input,
         nms=GraphNMS(config.nms_score_threshold, config.nms_threshold) if config.nms else None,
+        topk=config.topk,
     )
 
 
@@ -123,43 +140,69 @@ def verification_images(folder: Path | None) -> Sequence[Image]:
     return shapes_images(GENERATED_IMAGES) if folder is None else ImageFiles(find_images(folder))
 
 
-def command(config: ExportConfig) -> None:
+def check(config: ExportConfig) -> None:
+    """Raise for what can be known to be wrong before any work."""
     require("torch", "onnx", "onnxruntime", "onnxscript", "onnxsim")
-    from exporters.artifact import artifact_folder, write_artifact
-    from exporters.options import ExportOptions
-
     check_output_folder(config.output, "--output")
-    check_positive(num_classes=config.num_classes, batch=None if config.batch == "dynamic" else config.batch)
+    check_positive(
+        num_classes=config.num_classes, topk=config.topk, batch=None if config.batch == "dynamic" else config.batch
+    )
     if not config.target:
         raise InvalidInput("--target names nothing to export to.")
+    if not config.precision:
+        raise InvalidInput("--precision names nothing to export in.")
     if config.nms and not config.decode:
         raise InvalidInput("--nms works on decoded boxes; leave out --no-decode.")
+    if (config.nms or config.topk) and RAW_TARGETS & set(config.target):
+        raise InvalidInput("--nms and --topk work on decoded boxes, which ncnn leaves to the runtime: leave ncnn out.")
+    if config.max_ap_drop is not None and config.data is None:
+        raise InvalidInput("--max-ap-drop needs labelled images: --data DIR.")
+    if config.max_ap_drop is not None and not 0 <= config.max_ap_drop <= 100:
+        raise InvalidInput(f"--max-ap-drop is in points of AP, 0 to 100, and cannot be {config.max_ap_drop}.")
+    if config.data is not None:
+        require("pycocotools")
+    if config.calibration is not None and "int8" not in config.precision:
+        raise InvalidInput("--calibration is for --precision int8.")
+    if config.tensorrt != TensorRTOptions() and not set(config.target) & TENSORRT_TARGETS:
+        raise InvalidInput("TensorRT's options are for --target trt and trt-rtx.")
+    if config.nms and config.data is not None:
+        raise InvalidInput("--data measures AP from score 0.001 on, which --nms drops: leave out one of them.")
     if config.name is not None and Path(config.name).name != config.name:
         raise InvalidInput(f"--name becomes a folder's name; {config.name!r} cannot.")
+
+
+def command(config: ExportConfig) -> None:
+    check(config)
+    from exporters.artifact import artifact_folder
+    from exporters.targets import EXPORTERS
+    from exporters.torch_runtime import TorchRuntime
+
+    from .accuracy import AccuracyCheck
+    from .evaluate import match_categories
+    from .int8 import calibration_images
+    from .jobs import Jobs
+
+    targets = {target: EXPORTERS[target]() for target in config.target}
     images = verification_images(config.verify_images)
+    dataset = None if config.data is None else open_coco(config.data)
+    calibration = calibration_images(config.calibration) if "int8" in config.precision else ()
     trained = open_trained(config)
-    spec = artifact_spec(trained.spec, config)
-    for target in config.target:
+    if dataset is not None:
+        match_categories(trained.spec, dataset)
+    specs = [
+        (target, artifact_spec(trained.spec, config, target, precision))
+        for target in dict.fromkeys(config.target)
+        for precision in dict.fromkeys(config.precision)
+    ]
+    options = ExportOptions(config.opset, calibration, tensorrt=config.tensorrt)
+    for target, spec in specs:
+        targets[target].check(spec, options)
         folder = artifact_folder(config.output, spec, target)
         if folder.exists() and not config.overwrite:
             raise InvalidInput(f"{folder} exists already: --overwrite replaces it, --name NAME writes beside it.")
-    for target in config.target:
-        height, width = spec.input_size
-        print(f"{spec.name} -> {target} {spec.precision}, {height}x{width}, batch {config.batch}", flush=True)
-        artifact = write_artifact(
-            trained.model, spec, target, config.output, images, ExportOptions(config.opset), progress=comparing
-        )
-        print(f"{artifact.report}\n{artifact.model}")
-        if artifact.report.detections == 0:
-            print(
-                "note: nothing was detected, so only tensors were compared;"
-                " --verify-images DIR with images of your own objects proves more."
-            )
-
-
-def comparing(images: Sequence[Image]) -> Iterable[Image]:
-    bar: Iterable[Image] = tqdm(images, unit="image", desc="comparing")
-    return bar
+    reference = TorchRuntime(trained.model, trained.spec)
+    accuracy = AccuracyCheck(reference, dataset, config.max_ap_drop) if dataset is not None else None
+    Jobs(trained.model, trained.spec, config.output, images, options, accuracy).write_all(specs)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

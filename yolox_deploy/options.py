@@ -64,7 +64,8 @@ def open_artifact(
 ) -> Detector:
     """Load an artifact; for a foreign file, with the spec that the options describe."""
     spec = _foreign(model_file(artifact), foreign) if foreign.given else None
-    return load(artifact, spec, score_threshold, nms_threshold, threads=threads)
+    options = {} if threads is None else {"threads": threads}
+    return load(artifact, spec, score_threshold, nms_threshold, **options)
 
 
 def _foreign(path: Path, options: ForeignOptions) -> ModelSpec:

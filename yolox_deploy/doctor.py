@@ -1,0 +1,149 @@
+"""python -m yolox_deploy.doctor: which backends, versions and devices are here, and what to type for the others."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import cv2
+
+from runtimes.cuda import find_gpu
+from runtimes.errors import UserError
+from runtimes.trt_build import library
+
+from .console import is_installed, run
+
+# What decides how fast fp16, bf16 and int8 are, as Linux names it, on x86 and on ARM.
+CPU_FEATURES = (
+    "avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8",
+    "asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A target: what runs it, what writes it (distribution names for pip), and how to ask it for its devices."""
+
+    target: str
+    runs: tuple[str, ...]
+    writes: tuple[str, ...]
+    devices: Callable[[], str]
+
+
+def onnx_devices() -> str:
+    import onnxruntime
+
+    return ", ".join(onnxruntime.get_available_providers())
+
+
+def openvino_devices() -> str:
+    import openvino
+
+    core = openvino.Core()
+    names = core.available_devices
+    return ", ".join(f"{name} ({' '.join(core.get_property(name, 'OPTIMIZATION_CAPABILITIES'))})" for name in names)
+
+
+def ncnn_devices() -> str:
+    return "CPU"
+
+
+def gpu(name: str) -> str:
+    """The GPU that TensorRT ("tensorrt" or "tensorrt_rtx") would run on."""
+    try:
+        library(name)  # the bindings can be there without NVIDIA's libraries
+        found = find_gpu()
+    except UserError as error:
+        return f"does not run here: {error}"
+    return f"{found.name}, compute capability {found.compute_capability}, driver for CUDA {found.driver}"
+
+
+EXPORT = ("torch", "onnx", "onnxscript", "onnxsim", "onnxruntime")
+
+BACKENDS = (
+    Backend("onnx", ("onnxruntime",), EXPORT, onnx_devices),
+    Backend("openvino", ("openvino",), (*EXPORT, "openvino", "nncf"), openvino_devices),
+    Backend("ncnn", ("ncnn",), (*EXPORT, "ncnn", "pnnx"), ncnn_devices),
+    Backend(
+        "trt", ("tensorrt-cu13", "cuda-bindings"), (*EXPORT, "tensorrt-cu13", "cuda-bindings"), partial(gpu, "tensorrt")
+    ),
+    Backend(
+        "trt-rtx",
+        ("tensorrt-rtx-cu13", "cuda-bindings"),
+        (*EXPORT, "tensorrt-rtx-cu13", "cuda-bindings"),
+        partial(gpu, "tensorrt_rtx"),
+    ),
+)
+
+# Where the module is not the distribution's name with underscores. TensorRT comes in one package for each CUDA.
+MODULES = {"tensorrt-cu13": "tensorrt", "tensorrt-rtx-cu13": "tensorrt_rtx", "cuda-bindings": "cuda.bindings"}
+
+
+def version(distribution: str) -> str | None:
+    """The version of an installed package; None where its module cannot be found."""
+    module = MODULES.get(distribution, distribution)
+    if not is_installed(module):
+        return None
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:  # installed under another name, such as tensorrt-cu12
+        return "?"
+
+
+def describe(backend: Backend) -> list[str]:
+    """The lines on one backend."""
+    lines = []
+    for purpose, packages in (("run", backend.runs), ("write", backend.writes)):
+        versions = {package: version(package) for package in packages}
+        missing = [package for package, found in versions.items() if found is None]
+        if missing:
+            lines.append(f"to {purpose}: pip install {' '.join(missing)}")
+        else:
+            lines.append(f"can {purpose}: " + ", ".join(f"{name} {found}" for name, found in versions.items()))
+        if purpose == "run" and not missing:
+            lines.append(f"devices: {_devices(backend)}")
+    return lines
+
+
+def _devices(backend: Backend) -> str:
+    try:
+        return backend.devices()
+    except Exception as error:  # a broken installation must not hide the other backends
+        return f"BROKEN: {type(error).__name__}: {error}"
+
+
+def cpu() -> str:
+    """The features of this processor that matter, as far as the system tells."""
+    try:
+        words = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    except OSError:
+        return cv2.getCPUFeaturesLine()
+    return " ".join(name for name in CPU_FEATURES if name in words) or "none of those that matter"
+
+
+@dataclass(frozen=True)
+class DoctorConfig:
+    """Say which backends, versions, devices and CPU features are here, and what to type for those that are missing."""
+
+
+def command(config: DoctorConfig) -> None:
+    print(f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} processors")
+    print(f"CPU: {cpu()}")
+    for backend in BACKENDS:
+        print(f"\n{backend.target}")
+        for line in describe(backend):
+            print(f"  {line}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return run("yolox-deploy doctor", DoctorConfig, command, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
