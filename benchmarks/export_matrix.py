@@ -1,7 +1,9 @@
-"""python -m benchmarks.export_matrix: every variant, input size and batch exported, and its parity.
+"""python -m benchmarks.export_matrix: every variant, target, precision, size and batch exported, and its parity.
 
 Prints a Markdown table (kept in results/) and ends with one JSON line. Weights are seeded: what is shown is that the
-export is sound for every shape, not how well a model detects.
+export is sound for every shape, not how well a model detects. int8 is calibrated on generated images, without a
+sensitivity map, and judged by the mean error of the output alone: the classes of a seeded model have all but equal
+scores, so that the least rounding decides between them.
 """
 
 from __future__ import annotations
@@ -12,87 +14,155 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
+from typing import Any, Literal
 
 from tqdm import tqdm
 
 from exporters.artifact import write_artifact
-from exporters.parity import ParityError, ParityReport
+from exporters.options import ExportOptions
+from exporters.report import TOLERANCES, ParityError, ParityReport
 from runtimes.errors import UserError
+from runtimes.spec import ModelSpec, Precision
+from runtimes.trt_engine import LIBRARIES, EngineInfo
 from yolox_deploy.console import run
 from yolox_deploy.data.shapes import shapes_images
+from yolox_deploy.export import RAW_TARGETS, Target
 from yolox_deploy.model.open import TrainedModel, describe
 from yolox_deploy.model.seeded import seeded_model
 from yolox_deploy.model.variants import VARIANTS, VariantName
 
-SIZES = ((640, 640), (416, 416), (384, 640))
-BATCHES = (1, 3, None)  # None: any
+CALIBRATION_IMAGES = 8
+
+INT8_TOLERANCE = replace(TOLERANCES["int8"], mean=0.2, alone_share=1.0, mean_box=1.0, mean_score=1.0)
+
+Size = Literal["own", "640x640", "416x416", "384x640"]
+Batch = Literal["1", "3", "4", "dynamic"]
+Head = Literal["plain", "uint8-topk"]
+
+# What each head changes in the spec. The second is what TensorRT is fastest with.
+HEADS: dict[str, dict[str, Any]] = {"plain": {}, "uint8-topk": {"uint8_input": True, "topk": 300}}
 
 
 @dataclass(frozen=True)
 class MatrixConfig:
-    """Export every variant at every size and batch, and show the parity of each."""
+    """Export every combination of what is named, and show the parity of each."""
 
     variants: tuple[VariantName, ...] = tuple(VARIANTS)
     """Which variants."""
+    targets: tuple[Target, ...] = ("onnx",)
+    """Which targets."""
+    precisions: tuple[Precision, ...] = ("fp32",)
+    """Which precisions."""
+    sizes: tuple[Size, ...] = ("640x640", "416x416", "384x640")
+    """Input heights and widths; own: the variant's."""
+    batches: tuple[Batch, ...] = ("1", "3", "dynamic")
+    """Which batches."""
+    heads: tuple[Head, ...] = ("plain",)
+    """Ends of the graph: plain, or bytes in and the 300 best anchors out."""
     images: int = 4
     """Generated images to compare on."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """One export."""
+class Job:
+    """One export to try."""
 
     variant: VariantName
-    input_size: tuple[int, int]
-    batch: int | None
+    target: Target
+    precision: Precision
+    size: Size
+    batch: Batch
+    head: Head
+
+    def spec(self, own: ModelSpec) -> ModelSpec:
+        height, width = own.input_size if self.size == "own" else map(int, self.size.split("x"))
+        batch = None if self.batch == "dynamic" else int(self.batch)
+        decoded = self.target not in RAW_TARGETS
+        return replace(
+            own, input_size=(height, width), batch=batch, precision=self.precision, decoded=decoded, **HEADS[self.head]
+        )
+
+
+@dataclass(frozen=True)
+class Row:
+    """One export. build_seconds: of an engine. seconds: of everything, proof included."""
+
+    job: Job
     report: ParityReport
     megabytes: float
+    build_seconds: float | None
     seconds: float
 
     def __str__(self) -> str:
-        height, width = self.input_size
-        report = self.report
+        job, report = self.job, self.report
         verdict = "pass" if report else f"FAIL: {report.problem()}"
         return (
-            f"| {self.variant} | {height}x{width} | {self.batch or 'dynamic'} | {report.detections} | {report.missed} |"
-            f" {report.extra} | {report.box_error:.1e} | {report.score_error:.1e} | {self.megabytes:.1f} |"
-            f" {self.seconds:.0f} | {verdict} |"
+            f"| {job.variant} | {job.target} | {job.precision} | {job.size} | {job.batch} | {job.head} |"
+            f" {report.detections} | {report.missed} | {report.extra} | {report.box_error:.1e} |"
+            f" {report.score_error:.1e} | {report.mean_error:.1e} | {self.megabytes:.1f} |"
+            f" {'' if self.build_seconds is None else self.build_seconds} | {self.seconds:.0f} | {verdict} |"
         )
 
 
 HEADER = (
-    "| variant | input | batch | detections | missed | extra | box error, px | score error | MB | seconds | parity |\n"
-    "|---|---|---|---|---|---|---|---|---|---|---|"
+    "| variant | target | precision | input | batch | head | detections | missed | extra | box error, px | score error"
+    " | mean error | MB | build, s | all, s | parity |\n"
+    "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
-def export_one(trained: TrainedModel, size: tuple[int, int], batch: int | None, images: int) -> Row:
-    """Export to ONNX in a temporary folder and compare on generated images."""
-    spec = replace(trained.spec, input_size=size, batch=batch, decoded=True)
-    start, megabytes = time.monotonic(), 0.0
+def export_one(trained: TrainedModel, job: Job, images: int) -> Row:
+    """Export in a temporary folder and compare on generated images."""
+    start, megabytes, build_seconds = time.monotonic(), 0.0, None
+    tolerance = INT8_TOLERANCE if job.precision == "int8" else None
+    options = ExportOptions(calibration=shapes_images(CALIBRATION_IMAGES, seed=1))
     with tempfile.TemporaryDirectory() as folder:
         try:
-            artifact = write_artifact(trained.model, spec, "onnx", Path(folder), shapes_images(images))
-            report, megabytes = artifact.report, artifact.model.stat().st_size / 1e6
+            artifact = write_artifact(
+                trained.model,
+                job.spec(trained.spec),
+                job.target,
+                Path(folder),
+                shapes_images(images),
+                options,
+                tolerance,
+            )
+            report = artifact.report
+            if artifact.model.suffix in LIBRARIES:
+                build_seconds = EngineInfo.read(artifact.model).build_seconds
+            megabytes = sum(file.stat().st_size for file in model_files(artifact.model)) / 1e6
         except ParityError as error:
             report = error.report
-    return Row(trained.model.variant, size, batch, report, megabytes, time.monotonic() - start)
+    return Row(job, report, megabytes, build_seconds, time.monotonic() - start)
 
 
-def matrix(variants: Sequence[VariantName], images: int) -> Iterator[Row]:
+def model_files(path: Path) -> list[Path]:
+    """The model file and its weights, where those are a file of their own."""
+    return [path, *path.parent.glob("*.bin")]
+
+
+def jobs(config: MatrixConfig) -> list[Job]:
+    combinations = product(
+        config.variants, config.targets, config.precisions, config.sizes, config.batches, config.heads
+    )
+    return [Job(*combination) for combination in combinations]
+
+
+def matrix(config: MatrixConfig) -> Iterator[Row]:
     """The rows of the table, as they are done."""
-    for variant in variants:
-        trained = describe(seeded_model(variant))
-        for size in SIZES:
-            for batch in BATCHES:
-                yield export_one(trained, size, batch, images)
+    trained: TrainedModel | None = None
+    for job in jobs(config):
+        if trained is None or trained.model.variant != job.variant:
+            trained = describe(seeded_model(job.variant))
+        yield export_one(trained, job, config.images)
 
 
 def command(config: MatrixConfig) -> None:
     print(HEADER)
     rows = []
-    for row in tqdm(matrix(config.variants, config.images), total=len(config.variants) * len(SIZES) * len(BATCHES)):
+    for row in tqdm(matrix(config), total=len(jobs(config)), unit="export"):
         print(row, flush=True)
         rows.append(row)
     failed = [row for row in rows if not row.report]

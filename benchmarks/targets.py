@@ -1,0 +1,147 @@
+"""python -m benchmarks.targets: every target in every precision: size, AP and what it loses, time against ONNX Runtime.
+
+Artifacts come from `yolox-deploy export`, with the AP that it measured (`--data`). Time is that of the runtime alone,
+one image on one thread, all artifacts in turn so that the machine's moods strike them alike: compare the ratios. Prints
+a Markdown table and ends with one JSON line.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any
+
+import tyro
+from tqdm import tqdm
+
+from exporters.sensitivity import SensitivityMap
+from runtimes.detector import Detector
+from runtimes.errors import InvalidInput
+from runtimes.load import load, model_file
+from runtimes.preprocess import preprocess
+from runtimes.spec import ModelSpec
+from yolox_deploy.console import run
+from yolox_deploy.data.shapes import shapes_images
+
+from .int8_share import INT8_LAYERS, int8_share
+
+
+@dataclass(frozen=True)
+class TargetsConfig:
+    """Compare the artifacts that `export` wrote of one model. Speed is relative to ONNX fp32, which must be there."""
+
+    artifacts: Annotated[Path, tyro.conf.Positional]
+    """Folder that export wrote the artifacts into."""
+    runs: int = 40
+    """Timed runs of each artifact."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One artifact. ap and drop in points, None where export did not measure them; int8_share None without a map."""
+
+    target: str
+    precision: str
+    megabytes: float
+    ap: float | None
+    drop: float | None
+    int8_share: float | None
+    speed: float  # times ONNX Runtime in fp32
+    milliseconds: float
+
+    def __str__(self) -> str:
+        cells = [
+            self.target,
+            self.precision,
+            f"{self.megabytes:.1f}",
+            "" if self.ap is None else f"{self.ap:.2f}",
+            "" if self.drop is None else f"{round(self.drop, 2) + 0.0:+.2f}",
+            "" if self.int8_share is None else f"{self.int8_share:.0%}",
+            f"{self.speed:.2f}x",
+        ]
+        return f"| {' | '.join(cells)} |"
+
+
+HEADER = "| target | precision | MB | AP | drop | in int8 | speed |\n|---|---|---|---|---|---|---|"
+
+
+def find_artifacts(folder: Path) -> list[Path]:
+    """The artifacts that run on a processor. Raises `InvalidInput` where ONNX fp32 is not among them."""
+    folders = sorted(spec.parent for spec in folder.glob("*/spec.json") if not spec.parent.name.startswith("."))
+    found = [artifact for artifact in folders if "-trt-" not in artifact.name]
+    if not any(artifact.name.endswith("-onnx-fp32") for artifact in found):
+        raise InvalidInput(
+            f"{folder} holds no ONNX artifact in fp32: export --target onnx --output {folder} writes one."
+        )
+    return found
+
+
+def measure_times(detectors: Sequence[Detector], runs: int) -> list[float]:
+    """The median time of one image on each detector's runtime, in milliseconds, measured in turn."""
+    images = shapes_images(4)
+    inputs = [
+        [preprocess([image] * (detector.spec.batch or 1), detector.spec)[0] for image in images]
+        for detector in detectors
+    ]
+    times: list[list[float]] = [[] for _ in detectors]
+    for turn in tqdm(range(runs + 3), desc="timing", unit="turn"):
+        for detector, batches, seen in zip(detectors, inputs, times, strict=True):
+            start = time.perf_counter()
+            detector.runtime.infer(batches[turn % len(batches)])
+            seen.append((time.perf_counter() - start) * 1e3 / len(batches[0]))
+    return [median(seen[3:]) for seen in times]  # the first ones warm up
+
+
+def describe(artifact: Path, milliseconds: float, reference: float) -> Row:
+    """The row of one artifact."""
+    spec = ModelSpec.read(artifact / "spec.json")
+    target = artifact.name.removeprefix(f"{spec.name}-").removesuffix(f"-{spec.precision}")
+    path = model_file(artifact)
+    files = [path, *artifact.glob("*.bin")]
+    accuracy = _read(artifact / "accuracy.json")
+    share = None
+    sensitivity = artifact.parent / f"{spec.name}.sensitivity.json"
+    if spec.precision == "int8" and path.suffix in INT8_LAYERS and sensitivity.exists():
+        share = int8_share(path, SensitivityMap.from_json(sensitivity.read_text(encoding="utf-8"), str(sensitivity)))
+    return Row(
+        target=target,
+        precision=spec.precision,
+        megabytes=sum(file.stat().st_size for file in files) / 1e6,
+        ap=accuracy.get("ap"),
+        drop=accuracy.get("drop"),
+        int8_share=share,
+        speed=reference / milliseconds,
+        milliseconds=milliseconds,
+    )
+
+
+def _read(file: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return content
+
+
+def command(config: TargetsConfig) -> None:
+    artifacts = find_artifacts(config.artifacts)
+    detectors = [load(artifact, threads=1) for artifact in artifacts]
+    times = measure_times(detectors, config.runs)
+    for detector in detectors:
+        detector.close()
+    reference = next(t for artifact, t in zip(artifacts, times, strict=True) if artifact.name.endswith("-onnx-fp32"))
+    rows = [describe(artifact, t, reference) for artifact, t in zip(artifacts, times, strict=True)]
+    print(HEADER)
+    for row in rows:
+        print(row)
+    print(json.dumps({"model": detectors[0].spec.name, "rows": [asdict(row) for row in rows]}))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return run("python -m benchmarks.targets", TargetsConfig, command, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
