@@ -51,7 +51,24 @@ def is_in_output(
     boxes = corners(output[:, :4]) / np.float32(ratio)
     found = np.zeros(len(detections), dtype=bool)
     for index, (box, confidence, class_id) in enumerate(detections):
+        if class_id >= output.shape[1] - 5:
+            continue
         scores = output[:, 4] * output[:, 5 + class_id]
         near = np.abs(boxes[np.abs(scores - confidence) <= score_tolerance] - box)  # (k, 4)
+        found[index] = bool((near.max(axis=1) <= box_tolerance).any())
+    return found
+
+
+def is_in_rows(
+    detections: Detections, rows: Floats, ratio: float, box_tolerance: float, score_tolerance: float
+) -> npt.NDArray[np.bool_]:
+    """`is_in_output` for the rows of a graph with TopK (K, 6), which tell one class of each anchor.
+
+    The class may be another: that it has the same score there, the other side's output says. Returns (n,).
+    """
+    boxes = rows[:, :4] / np.float32(ratio)
+    found = np.zeros(len(detections), dtype=bool)
+    for index, (box, confidence, _) in enumerate(detections):
+        near = np.abs(boxes[np.abs(rows[:, 4] - confidence) <= score_tolerance] - box)  # (k, 4)
         found[index] = bool((near.max(axis=1) <= box_tolerance).any())
     return found

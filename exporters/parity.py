@@ -12,12 +12,12 @@ import numpy.typing as npt
 from runtimes.detections import Detections
 from runtimes.detector import Detector
 from runtimes.errors import InvalidInput
-from runtimes.postprocess import Floats, best_rows, decode_output, postprocess
+from runtimes.postprocess import Floats, best_rows, corners, decode_output, postprocess
 from runtimes.preprocess import Image, preprocess
 from runtimes.runtime import Runtime
 from runtimes.spec import ModelSpec, Precision
 
-from .matching import iou, is_in_output, match
+from .matching import iou, is_in_output, is_in_rows, match
 from .report import TOLERANCES, ParityReport, Stage, Tolerance
 
 NMS_THRESHOLD = 0.65
@@ -59,16 +59,22 @@ def output_errors(reference: Floats, candidate: Floats) -> Floats:
 def row_errors(reference: Floats, rows: Floats) -> Floats:
     """`output_errors` for the rows of a graph with TopK (N, K, 6), against a decoded output (N, A, 5 + C).
 
-    Rows with nearly equal scores may stand in another order: each row is compared with the reference's row that is
-    nearest to it, and the scores with the reference's best.
+    Anchors with nearly equal scores may stand in another order, and classes with nearly equal scores be chosen
+    otherwise: each row is compared with the anchor that is nearest to it, in its box and in the score of the row's
+    class, and the scores with the reference's best.
     """
     if rows.ndim != 3 or len(rows) != len(reference) or rows.shape[2] != 6 or not np.isfinite(rows).all():
         return np.full(1, np.inf, np.float32)
-    everything = best_rows(reference, reference.shape[1])  # (N, A, 6)
-    errors = [output_errors(everything[:, : rows.shape[1], 4], rows[..., 4])]
-    for own, others in zip(rows, everything, strict=True):
-        scale = np.maximum(1, np.abs(others))
-        errors += [(np.abs(others - row) / scale).max(axis=1).min(keepdims=True) for row in own]
+    if not np.isin(rows[..., 5], np.arange(reference.shape[2] - 5)).all():
+        return np.full(1, np.inf, np.float32)
+    best = best_rows(reference, rows.shape[1])  # (N, K, 6)
+    errors = [output_errors(best[..., 4], rows[..., 4])]
+    for own, output in zip(rows, reference, strict=True):
+        boxes, scores = corners(output[:, :4]), output[:, 4:5] * output[:, 5:]
+        scale = np.maximum(1, np.abs(boxes))
+        for row in own:
+            box = (np.abs(boxes - row[:4]) / scale).max(axis=1)
+            errors.append(np.maximum(box, np.abs(scores[:, int(row[5])] - row[4])).min(keepdims=True))
     return np.concatenate(errors)
 
 
@@ -121,13 +127,12 @@ class _Tally:
             self.largest = max(self.largest, float(errors.max()))
             self.sum += float(errors.sum(dtype=np.float64))
             self.values += errors.size
-        if decoded.topk is not None:
-            expected = best_rows(expected, decoded.topk)
-        left = postprocess(expected, ratios, replace(decoded, nms=None), self.min_score, self.nms_threshold)
+        chosen = expected if decoded.topk is None else best_rows(expected, decoded.topk)
+        left = postprocess(chosen, ratios, replace(decoded, nms=None), self.min_score, self.nms_threshold)
         right = postprocess(actual, ratios, decoded, self.min_score, self.nms_threshold)
         for index, ratio in enumerate(ratios):
             # With NMS in the graph nothing is excused: what it should have dropped stands in the reference's output.
-            outputs = None if decoded.nms or decoded.topk else (expected[index], actual[index])
+            outputs = None if decoded.nms else (expected[index], actual[index])
             self.add_image(left[index], right[index], outputs, ratio)
 
     def add_image(
@@ -142,9 +147,10 @@ class _Tally:
         # Choices between equals may differ: what stands in the other's output too is neither missed nor extra.
         tied = np.zeros(len(expected), bool), np.zeros(len(actual), bool)
         if outputs is not None and limit.box and limit.score:
+            stands = is_in_output if self.candidate.topk is None else is_in_rows
             tied = (
-                self._tied(expected, near[:, 0], outputs[1], ratio),
-                self._tied(actual, near[:, 1], outputs[0], ratio),
+                self._tied(stands, expected, near[:, 0], outputs[1], ratio),
+                self._tied(is_in_output, actual, near[:, 1], outputs[0], ratio),
             )
         both_tied = tied[0][pairs[:, 0]] & tied[1][pairs[:, 1]]
         self.detections += len(expected)
@@ -160,13 +166,18 @@ class _Tally:
         self.score_sum += float(scores[~both_tied].sum())
 
     def _tied(
-        self, detections: Detections, near: npt.NDArray[np.intp], output: Floats, ratio: float
+        self,
+        stands: Callable[[Detections, Floats, float, float, float], npt.NDArray[np.bool_]],
+        detections: Detections,
+        near: npt.NDArray[np.intp],
+        output: Floats,
+        ratio: float,
     ) -> npt.NDArray[np.bool_]:
         """Which detections, of those with no near one on the other side, stand in the other's output all the same."""
         tied = np.zeros(len(detections), bool)
         rest = np.setdiff1d(np.arange(len(detections)), near)
         chosen = Detections(detections.xyxy[rest], detections.confidence[rest], detections.class_id[rest])
-        tied[rest] = is_in_output(chosen, output, ratio, self.tolerance.box or 0, self.tolerance.score or 0)
+        tied[rest] = stands(chosen, output, ratio, self.tolerance.box or 0, self.tolerance.score or 0)
         return tied
 
     def _alone(self, detections: Detections, paired: npt.NDArray[np.intp], tied: npt.NDArray[np.bool_]) -> int:

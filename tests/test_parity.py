@@ -222,6 +222,25 @@ def test_topk_rows_are_compared_whatever_their_order() -> None:
     assert not compare(Given(spec, output), Given(candidate, rows[:, :20]), images)  # ten of the best are missing
 
 
+def test_topk_rows_may_choose_between_equal_classes() -> None:
+    spec = ModelSpec("m", (64, 64), ("cat", "dog", "owl"))
+    candidate = replace(spec, topk=3)
+    output = np.zeros((1, spec.num_anchors, 8), np.float32)
+    output[0, 0] = [20, 20, 16, 16, 0.9, 0.5 + 1e-6, 0.2, 0.5]
+    output[0, 1] = [44, 44, 10, 10, 0.9, 0.1, 0.8, 0.2]
+    images = [np.zeros((64, 64, 3), np.uint8)]
+    rows = best_rows(output, 3)
+    assert rows[0, :2, 5].tolist() == [1, 0]
+    rows[0, 1, 5] = 2  # cat and owl are equal but for rounding
+    report = compare(Given(spec, output), Given(candidate, rows), images)
+    assert report
+    assert (report.detections, report.tied) == (2, 1)
+    rows[0, 1, 5] = 1
+    assert "output differs" in str(compare(Given(spec, output), Given(candidate, rows), images).problem())
+    rows[0, 1, 5] = 3  # there is no such class
+    assert not compare(Given(spec, output), Given(candidate, rows), images)
+
+
 def test_stage_check_measures_against_the_reference(
     reference: TorchRuntime, small_spec: ModelSpec, images: list[Image]
 ) -> None:
