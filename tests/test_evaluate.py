@@ -15,7 +15,8 @@ from exporters.report import Tolerance
 from runtimes import COCO_CATEGORY_IDS, COCO_CLASS_NAMES, InvalidInput, ModelSpec
 from runtimes.preprocess import Image
 from yolox_deploy import evaluate
-from yolox_deploy.data.coco import CocoDataset, open_coco
+from yolox_deploy.data.dataset import Dataset
+from yolox_deploy.data.open import open_dataset
 from yolox_deploy.model.checkpoint import Checkpoint
 from yolox_deploy.model.open import describe
 
@@ -30,7 +31,7 @@ def real_artifact(nano_checkpoint: Checkpoint, shared: Path, tmp_path_factory: p
     """The real Nano as ONNX, proven on all 206 real images."""
     trained = describe(nano_checkpoint.build(), nano_checkpoint)
     spec = replace(trained.spec, batch=1, decoded=True)
-    images = open_coco(shared / "data" / "coco-val2017-206").read_images()
+    images = open_dataset(shared / "data" / "coco-val2017-206").read_images()
     assert len(images) == 206
     tight = Tolerance(box=0.01, score=1e-4, alone_score=0.01)
     return write_artifact(trained.model, spec, "onnx", tmp_path_factory.mktemp("real"), images, ExportOptions(), tight)
@@ -75,7 +76,10 @@ def write_dataset(root: Path, images: list[Image], changes: dict[str, Any] | Non
     (root / "annotations").mkdir(parents=True)
     (root / "mine").mkdir()
     content = {
-        "images": [{"id": 90 - index, "file_name": f"{index}.png"} for index in range(len(images))],
+        "images": [
+            {"id": 90 - index, "file_name": f"{index}.png", "height": image.shape[0], "width": image.shape[1]}
+            for index, image in enumerate(images)
+        ],
         "categories": [{"id": 30, "name": "owl"}, {"id": 7, "name": "cat"}],
         "annotations": [
             {"id": 1, "image_id": 90, "category_id": 30, "bbox": [10, 20, 30, 40], "area": 1200, "iscrowd": 0},
@@ -106,12 +110,12 @@ class Oracle:
 
 
 @pytest.fixture
-def dataset(tmp_path: Path) -> CocoDataset:
-    return open_coco(write_dataset(tmp_path, [np.zeros((128, 128, 3), np.uint8)] * 2))
+def dataset(tmp_path: Path) -> Dataset:
+    return open_dataset(write_dataset(tmp_path, [np.zeros((128, 128, 3), np.uint8)] * 2))
 
 
 @pytest.mark.parametrize("names", [("cat", "owl"), ("class 0", "class 1")], ids=["by name", "by order of ids"])
-def test_categories_are_mapped(names: tuple[str, ...], dataset: CocoDataset) -> None:
+def test_categories_are_mapped(names: tuple[str, ...], dataset: Dataset) -> None:
     from runtimes import Detector
 
     assert list(dataset.categories) == [7, 30]
@@ -120,7 +124,7 @@ def test_categories_are_mapped(names: tuple[str, ...], dataset: CocoDataset) -> 
     assert figures.APl == -1  # COCO's value for "there are none"
 
 
-def test_classes_that_are_not_in_the_data_are_named(dataset: CocoDataset) -> None:
+def test_classes_that_are_not_in_the_data_are_named(dataset: Dataset) -> None:
     spec = ModelSpec("m", (64, 64), COCO_CLASS_NAMES, COCO_CATEGORY_IDS)
     with pytest.raises(InvalidInput, match=r"'person'.*2 categories"):
         evaluate.match_categories(spec, dataset)
@@ -145,7 +149,7 @@ def test_classes_that_are_not_in_the_data_are_named(dataset: CocoDataset) -> Non
 def test_data_that_is_no_coco_set(changes: dict[str, Any], says: str, tmp_path: Path) -> None:
     root = write_dataset(tmp_path, [np.zeros((8, 8, 3), np.uint8)] * 2, changes)
     with pytest.raises(InvalidInput, match=says):
-        open_coco(root)
+        open_dataset(root)
 
 
 def test_a_folder_without_annotations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -159,7 +163,7 @@ def test_an_image_that_cannot_be_read_is_named(artifact: Artifact, tmp_path: Pat
     root = write_dataset(tmp_path, [np.zeros((8, 8, 3), np.uint8)] * 2)
     (root / "mine" / "1.png").write_text("no image")
     with pytest.raises(InvalidInput, match=r"1.png is not an image"):
-        list(open_coco(root).read_images())
+        list(open_dataset(root).read_images())
 
 
 @pytest.mark.parametrize(

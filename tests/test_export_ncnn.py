@@ -30,7 +30,7 @@ from runtimes.ncnn_format import CONVOLUTIONS, Layer, Weights, read_model
 from runtimes.ncnn_graph import output_shape
 from runtimes.preprocess import Image, preprocess
 from runtimes.spec import Precision
-from yolox_deploy.data.coco import open_coco
+from yolox_deploy.data.open import open_dataset
 from yolox_deploy.data.shapes import shapes_images
 from yolox_deploy.evaluate import evaluate
 from yolox_deploy.model.checkpoint import Checkpoint
@@ -330,7 +330,7 @@ def real_spec(spec: ModelSpec) -> ModelSpec:
 
 
 def calibration(shared: Path, count: int) -> list[Image]:
-    return list(open_coco(shared / "data" / "coco-train2017-128").read_images()[:count])
+    return list(open_dataset(shared / "data" / "coco-train2017-128").read_images()[:count])
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
@@ -339,7 +339,7 @@ def test_real_weights(
 ) -> None:
     model, stored = nano_checkpoint.build(), replace(real_spec(spec), precision=precision)
     options = ExportOptions(calibration=calibration(shared, 8))
-    images = list(open_coco(shared / "data" / "coco-val2017-206").read_images()[:8])
+    images = list(open_dataset(shared / "data" / "coco-val2017-206").read_images()[:8])
     path, _ = export(model, stored, tmp_path, images, options)
     runtime = NcnnRuntime(path, stored, threads=1)
     report = compare(TorchRuntime(model, stored), runtime, images, TOLERANCES[precision])
@@ -365,5 +365,5 @@ def test_average_precision(
     images = calibration(shared, 128)
     path, _ = export(nano_checkpoint.build(), stored, tmp_path, images[:2], ExportOptions(calibration=images))
     with Detector(NcnnRuntime(path, stored, threads=1, bf16=bf16), 0.001) as detector:
-        figures = evaluate(detector, open_coco(shared / "data" / "coco-val2017-206"))
+        figures = evaluate(detector, open_dataset(shared / "data" / "coco-val2017-206"))
     assert lowest < figures.AP < 0.2900

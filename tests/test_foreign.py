@@ -13,7 +13,7 @@ from exporters.parity import compare
 from exporters.torch_runtime import TorchRuntime
 from runtimes import COCO_CATEGORY_IDS, COCO_CLASS_NAMES, InvalidInput, MissingBackend, ModelSpec, foreign_spec, load
 from yolox_deploy import detect
-from yolox_deploy.data.coco import open_coco
+from yolox_deploy.data.open import open_dataset
 from yolox_deploy.model.checkpoint import Checkpoint
 
 
@@ -31,7 +31,7 @@ def test_the_official_export_detects_what_the_checkpoint_detects(
     official_file: Path, shared: Path, nano_checkpoint: Checkpoint
 ) -> None:
     spec = foreign_spec(official_file, COCO_CLASS_NAMES, "official", COCO_CATEGORY_IDS)
-    dataset = open_coco(shared / "data" / "coco-val2017-206")
+    dataset = open_dataset(shared / "data" / "coco-val2017-206")
     images = dataset.read_images()[:16]
     with load(official_file, spec) as detector:
         report = compare(TorchRuntime(nano_checkpoint.build(), spec), detector.runtime, images)
@@ -129,6 +129,6 @@ def test_the_wrong_preprocessing_shows(official_file: Path, shared: Path, nano_c
     """Why it is asked for and not guessed."""
     spec = foreign_spec(official_file, COCO_CLASS_NAMES, "official")
     wrong = foreign_spec(official_file, COCO_CLASS_NAMES, "legacy")
-    image = open_coco(shared / "data" / "coco-val2017-206").read_images()[0]
+    image = open_dataset(shared / "data" / "coco-val2017-206").read_images()[0]
     with load(official_file, spec) as right, load(official_file, wrong) as left:
         assert not np.array_equal(right(image).xyxy, left(image).xyxy)

@@ -22,7 +22,8 @@ from runtimes.load import model_file
 from runtimes.preprocess import Image
 from yolox_deploy import export, int8
 from yolox_deploy.accuracy import AccuracyCheck, AccuracyLost
-from yolox_deploy.data.coco import CocoDataset, open_coco
+from yolox_deploy.data.dataset import Dataset
+from yolox_deploy.data.open import open_dataset
 from yolox_deploy.evaluate import evaluate
 from yolox_deploy.int8 import CALIBRATION_IMAGES, calibration_images, sensitivity_map, write_int8
 from yolox_deploy.model.checkpoint import Checkpoint
@@ -131,7 +132,7 @@ def test_the_map_is_kept_for_the_same_weights_and_images(
 
 
 @pytest.fixture
-def dataset(tmp_path: Path, images: list[Image]) -> CocoDataset:
+def dataset(tmp_path: Path, images: list[Image]) -> Dataset:
     """Two images whose labels are what the seeded model itself finds best in them."""
     folder = tmp_path / "coco"
     (folder / "annotations").mkdir(parents=True)
@@ -148,7 +149,7 @@ def dataset(tmp_path: Path, images: list[Image]) -> CocoDataset:
         "categories": [{"id": 1, "name": "person"}],
     }
     (folder / "annotations" / "instances_set.json").write_text(json.dumps(content))
-    return open_coco(folder)
+    return open_dataset(folder)
 
 
 class Fixed:
@@ -167,7 +168,7 @@ class Fixed:
 
 
 def test_an_artifact_that_loses_too_much_is_refused(
-    dataset: CocoDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     figures = {"reference": 0.40, "close": 0.398, "far": 0.39}
     monkeypatch.setattr(AccuracyCheck, "_ap", lambda self, runtime: 100 * figures[runtime.name])
@@ -191,14 +192,14 @@ def test_an_artifact_that_loses_too_much_is_refused(
     assert kept["note"] == "not run here"
 
 
-def test_a_reference_that_finds_nothing_proves_nothing(dataset: CocoDataset, tmp_path: Path) -> None:
+def test_a_reference_that_finds_nothing_proves_nothing(dataset: Dataset, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="the checkpoint itself has no AP"):
         AccuracyCheck(Fixed(1e4), dataset, max_drop=0.3)(Detector(Fixed(0)), tmp_path)
     assert not (tmp_path / "accuracy.json").exists()
 
 
 def test_ap_is_that_of_evaluate(shared: Path, nano_checkpoint: Checkpoint) -> None:
-    dataset = open_coco(shared / "data" / "coco-val2017-206")
+    dataset = open_dataset(shared / "data" / "coco-val2017-206")
     few = replace(dataset, images=dataset.images[:12])
     model = nano_checkpoint.build()
     reference = TorchRuntime(model, describe(model, nano_checkpoint).spec)

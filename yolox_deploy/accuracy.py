@@ -11,7 +11,7 @@ from runtimes.detector import Detector
 from runtimes.errors import InvalidInput, UserError
 from runtimes.runtime import Runtime
 
-from .data.coco import CocoDataset
+from .data.dataset import Dataset
 from .evaluate import evaluate
 from .files import write_text
 
@@ -40,7 +40,7 @@ class AccuracyReport:
 class AccuracyCheck:
     """Measures artifacts on one data set; `max_drop` in points of AP, None to measure only."""
 
-    def __init__(self, reference: Runtime, dataset: CocoDataset, max_drop: float | None) -> None:
+    def __init__(self, reference: Runtime, dataset: Dataset, max_drop: float | None) -> None:
         self.reference, self.dataset, self.max_drop = reference, dataset, max_drop
 
     @cached_property
@@ -49,7 +49,7 @@ class AccuracyCheck:
         found = self._ap(self.reference)
         if not found > 0:
             raise InvalidInput(
-                f"the checkpoint itself has no AP on {self.dataset.annotations}: the labels are missing or not of its"
+                f"the checkpoint itself has no AP on {self.dataset.source}: the labels are missing or not of its"
                 " classes, or --preprocessing is wrong."
             )
         return found
@@ -57,7 +57,7 @@ class AccuracyCheck:
     def __call__(self, detector: Detector, folder: Path, note: str = "") -> None:
         """Measure, and note it in the artifact's folder. Raises `AccuracyLost`."""
         ap = self._ap(detector.runtime)
-        report = AccuracyReport(ap, self.reference_ap, self.reference_ap - ap, len(self.dataset.images), note)
+        report = AccuracyReport(ap, self.reference_ap, self.reference_ap - ap, len(self.dataset), note)
         print(report, flush=True)
         if self.max_drop is not None and not report.drop <= self.max_drop:
             raise AccuracyLost(

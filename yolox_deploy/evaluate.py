@@ -19,12 +19,13 @@ from runtimes.errors import InvalidInput
 from runtimes.spec import ModelSpec
 
 from .console import require, run
-from .data.coco import CocoDataset, open_coco
+from .data.dataset import Dataset
+from .data.open import open_dataset
 from .files import check_output_file, write_text
 from .options import ForeignOptions, check_positive, check_thresholds, open_artifact
 from .results import coco_results
 
-CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt")
+CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,9 @@ class EvaluateConfig:
     model: Annotated[Path, tyro.conf.Positional]
     """Artifact (its folder, or the model file in it) or checkpoint (.pth)."""
     data: Path
-    """Folder with annotations/instances_*.json and the images."""
+    """Data set: a COCO or Pascal VOC folder, or a folder or YAML in YOLO's layout."""
+    split: str | None = None
+    """Split of the data to measure on; unset, the only one, val or test."""
     json: Path | None = None
     """Write the figures to this file as well."""
     score_threshold: float = 0.001
@@ -77,7 +80,7 @@ class CocoFigures:
         return json.dumps(asdict(self), indent=2) + "\n"
 
 
-def evaluate(detector: Detector, dataset: CocoDataset, batch: int = 1) -> CocoFigures:
+def evaluate(detector: Detector, dataset: Dataset, batch: int = 1) -> CocoFigures:
     """Detect in every image of the data set and measure against its annotations. Shows a progress bar.
 
     Raises `InvalidInput` where the classes of model and data set do not fit.
@@ -85,12 +88,12 @@ def evaluate(detector: Detector, dataset: CocoDataset, batch: int = 1) -> CocoFi
     categories = match_categories(detector.spec, dataset)
     images = tqdm(dataset.read_images(), unit="image", desc=detector.spec.name)
     results: list[dict[str, Any]] = []
-    for (image_id, _), detections in zip(dataset.images, detector.detect_stream(images, batch), strict=True):
-        results += coco_results(detections, image_id, categories)
-    return coco_figures(dataset.annotations, results)
+    for image, detections in zip(dataset.images, detector.detect_stream(images, batch), strict=True):
+        results += coco_results(detections, image.image_id, categories)
+    return coco_figures(dataset, results)
 
 
-def match_categories(spec: ModelSpec, dataset: CocoDataset) -> tuple[int, ...]:
+def match_categories(spec: ModelSpec, dataset: Dataset) -> tuple[int, ...]:
     """The data set's category id of each of the model's classes, by name: orders and ids may differ.
 
     A model whose classes have no names ("class 0", ...) is matched by order, ascending in category id.
@@ -104,29 +107,31 @@ def match_categories(spec: ModelSpec, dataset: CocoDataset) -> tuple[int, ...]:
     unknown = next(name for name in spec.class_names if name not in ids)
     raise InvalidInput(
         f"{spec.name} has {spec.num_classes} classes, one of them {unknown!r}, which is not among the"
-        f" {len(ids)} categories of {dataset.annotations}."
+        f" {len(ids)} categories of {dataset.source}."
     )
 
 
-def coco_figures(annotations: Path, results: Sequence[dict[str, Any]]) -> CocoFigures:
-    """The twelve figures by pycocotools, of results in COCO's format against a COCO annotation file."""
+def coco_figures(dataset: Dataset, results: Sequence[dict[str, Any]]) -> CocoFigures:
+    """The twelve figures by pycocotools, of results in COCO's format."""
+    if not results:
+        return CocoFigures(*[0.0] * 12)
+    return CocoFigures(*(float(value) for value in coco_evaluation(dataset, results).stats))
+
+
+def coco_evaluation(dataset: Dataset, results: Sequence[dict[str, Any]]) -> Any:
+    """pycocotools' COCOeval of results, of which there is at least one, evaluated and summarized."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    if not results:
-        return CocoFigures(*[0.0] * 12)
     truth = COCO()
-    truth.dataset = json.loads(annotations.read_text(encoding="utf-8"))
-    for entry in truth.dataset["annotations"]:  # pycocotools needs both, many data sets have neither
-        entry.setdefault("iscrowd", 0)
-        entry.setdefault("area", entry["bbox"][2] * entry["bbox"][3])
+    truth.dataset = dataset.truth()
     with contextlib.redirect_stdout(io.StringIO()):  # it prints tables of its own
         truth.createIndex()
         evaluation = COCOeval(truth, truth.loadRes(results), "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    return CocoFigures(*(float(value) for value in evaluation.stats))
+    return evaluation
 
 
 def open_model(config: EvaluateConfig) -> Detector:
@@ -153,7 +158,7 @@ def command(config: EvaluateConfig) -> None:
     check_positive(batch=config.batch, threads=config.threads)
     if config.json is not None:
         check_output_file(config.json, "--json")
-    dataset = open_coco(config.data)
+    dataset = open_dataset(config.data, () if config.split is None else (config.split,))
     with open_model(config) as detector:
         figures = evaluate(detector, dataset, config.batch)
     print(figures)

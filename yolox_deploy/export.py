@@ -17,8 +17,8 @@ from runtimes.preprocess import Image
 from runtimes.spec import GraphNMS, ModelSpec, Precision
 
 from .console import require, run
-from .data.coco import open_coco
 from .data.images import ImageFiles, find_images
+from .data.open import open_dataset
 from .data.shapes import shapes_images
 from .files import check_output_folder
 from .model.download import official_weights
@@ -90,7 +90,9 @@ class ExportConfig:
     calibration: Path | None = None
     """int8: folder of images like those that the model will see; at most 128 are used. Unset, generated ones."""
     data: Path | None = None
-    """Measure the AP of every artifact, and of the checkpoint, on this COCO data set."""
+    """Measure the AP of every artifact, and of the checkpoint, on this data set: COCO, Pascal VOC or YOLO's layout."""
+    split: str | None = None
+    """Split of --data to measure on; unset, the only one, val or test."""
     max_ap_drop: float | None = None
     """With --data: points of AP that may be lost. An int8 artifact that loses more gets more layers in float."""
     tensorrt: Annotated[TensorRTOptions, tyro.conf.arg(name="")] = field(default_factory=TensorRTOptions)
@@ -159,6 +161,8 @@ def check(config: ExportConfig) -> None:
         raise InvalidInput("--max-ap-drop needs labelled images: --data DIR.")
     if config.max_ap_drop is not None and not 0 <= config.max_ap_drop <= 100:
         raise InvalidInput(f"--max-ap-drop is in points of AP, 0 to 100, and cannot be {config.max_ap_drop}.")
+    if config.split is not None and config.data is None:
+        raise InvalidInput("--split is for labelled images: --data PATH.")
     if config.data is not None:
         require("pycocotools")
     if config.calibration is not None and "int8" not in config.precision:
@@ -184,7 +188,8 @@ def command(config: ExportConfig) -> None:
 
     targets = {target: EXPORTERS[target]() for target in config.target}
     images = verification_images(config.verify_images)
-    dataset = None if config.data is None else open_coco(config.data)
+    splits = () if config.split is None else (config.split,)
+    dataset = None if config.data is None else open_dataset(config.data, splits)
     calibration = calibration_images(config.calibration) if "int8" in config.precision else ()
     trained = open_trained(config)
     if dataset is not None:

@@ -1,71 +1,97 @@
-"""Data sets in COCO's format."""
+"""Data sets in COCO's format: a JSON file for each split, and folders of images."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from runtimes.errors import InvalidInput
 
-from .images import ImageFiles
+from .dataset import Dataset, LabelledImage, Splits
+from .images import image_size
+
+PREFIX = "instances_"
 
 
-@dataclass(frozen=True)
-class CocoDataset:
-    """Images with COCO annotations.
+def coco_splits(root: Path) -> Splits:
+    """The splits of `annotations/instances_<split>.json`, or of `annotations/<split>.json` where there are none.
 
-    annotations: the JSON file. folder: where the images lie. images: (id, file name) in the file's order. categories:
-    id to name, in ascending order of the ids, which is the order of the class indices.
+    COCO's own folder holds other files beside these, such as captions. Empty where this is no such folder.
     """
-
-    annotations: Path
-    folder: Path
-    images: tuple[tuple[int, str], ...]
-    categories: dict[int, str]
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def read_images(self) -> ImageFiles:
-        """Every image in order, BGR uint8, read when it is asked for."""
-        return ImageFiles([self.folder / name for _, name in self.images])
+    files = sorted((root / "annotations").glob("*.json"))
+    files = [file for file in files if file.stem.startswith(PREFIX)] or files
+    splits = {file.stem.removeprefix(PREFIX): file for file in files}
+    return {split: partial(read_coco, root, split, file) for split, file in splits.items()}
 
 
-def open_coco(root: Path) -> CocoDataset:
-    """The data set in a folder that holds `annotations/instances_<split>.json` and the images.
+def read_coco(root: Path, split: str, file: Path) -> Dataset:
+    """The images that a file names, looked for in `<split>/`, `images/<split>/`, `images/` and the folder itself.
 
-    The images are looked for in `<split>/`, `images/<split>/`, `images/` and the folder itself. Raises `InvalidInput`
-    where the folder is not such a data set.
+    Raises `InvalidInput` for what is not in COCO's format and images that are not there.
     """
-    files = sorted((root / "annotations").glob("instances_*.json"))
-    if len(files) != 1:
-        found = "no file" if not files else " and ".join(file.name for file in files[:3])
-        raise InvalidInput(f"{root} must hold one annotations/instances_*.json; it has {found}.")
-    content = _read_json(files[0])
+    content = _read_json(file)
     try:
-        images = tuple((_integer(image["id"]), str(image["file_name"])) for image in content["images"])
-        categories = {_integer(entry["id"]): str(entry["name"]) for entry in content["categories"]}
-        known = {image_id for image_id, _ in images}
-        for entry in content["annotations"]:
-            if entry["image_id"] not in known or entry["category_id"] not in categories or len(entry["bbox"]) != 4:
-                raise ValueError(f"annotation {entry['id']} does not fit")
-        if len(known) != len(images) or len(set(categories.values())) != len(content["categories"]):
+        categories = dict(sorted((_integer(entry["id"]), str(entry["name"])) for entry in content["categories"]))
+        entries = {_integer(entry["id"]): entry for entry in content["images"]}
+        names = [str(entry["file_name"]) for entry in entries.values()]
+        if len(entries) != len(content["images"]) or len(set(categories.values())) != len(content["categories"]):
             raise ValueError("an image id or a category stands in it twice")
-    except (KeyError, TypeError, ValueError) as error:
-        raise InvalidInput(f"{files[0]} is not in COCO's format: {error!r}.") from None
-    if not images or not categories:
-        raise InvalidInput(f"{files[0]} names no images or no categories.")
-    split = files[0].stem.removeprefix("instances_")
+        objects = _by_image(content["annotations"], entries, categories)
+        folder = _image_folder(root, split, file, names) if names else root
+        indices = {number: index for index, number in enumerate(categories)}
+        images = tuple(_labelled(entry, folder, objects[number], indices) for number, entry in entries.items())
+    except InvalidInput:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InvalidInput(f"{file} is not in COCO's format: {error!r}.") from None
+    return Dataset(file, images, categories)
+
+
+def _by_image(
+    annotations: Sequence[Any], images: dict[int, Any], categories: dict[int, str]
+) -> defaultdict[int, list[Any]]:
+    found: defaultdict[int, list[Any]] = defaultdict(list)
+    for entry in annotations:
+        box = entry["bbox"]
+        fits = entry["image_id"] in images and entry["category_id"] in categories
+        if not fits or len(box) != 4 or not np.isfinite(box).all():
+            raise ValueError(f"annotation {entry['id']} does not fit")
+        found[entry["image_id"]].append(entry)
+    return found
+
+
+def _image_folder(root: Path, split: str, file: Path, names: Sequence[str]) -> Path:
     folders = [root / split, root / "images" / split, root / "images", root]
-    folder = next((folder for folder in folders if (folder / images[0][1]).exists()), None)
+    folder = next((folder for folder in folders if (folder / names[0]).exists()), None)
     if folder is None:
-        raise InvalidInput(f"{images[0][1]} of {files[0].name} is in none of {', '.join(map(str, folders))}.")
-    absent = [name for _, name in images if not (folder / name).exists()]
+        raise InvalidInput(f"{names[0]} of {file.name} is in none of {', '.join(map(str, folders))}.")
+    absent = [name for name in names if not (folder / name).exists()]
     if absent:
-        raise InvalidInput(f"{len(absent)} images of {files[0].name} are not in {folder}, such as {absent[0]}.")
-    return CocoDataset(files[0], folder, images, dict(sorted(categories.items())))
+        raise InvalidInput(f"{len(absent)} images of {file.name} are not in {folder}, such as {absent[0]}.")
+    return folder
+
+
+def _labelled(entry: Any, folder: Path, objects: Sequence[Any], indices: dict[int, int]) -> LabelledImage:
+    path = folder / entry["file_name"]
+    known = entry.get("height") and entry.get("width")
+    boxes = np.array([item["bbox"] for item in objects], np.float64).reshape(-1, 4)
+    areas = [item.get("area", item["bbox"][2] * item["bbox"][3]) for item in objects]
+    boxes[:, 2:] += boxes[:, :2]
+    return LabelledImage(
+        image_id=entry["id"],
+        path=path,
+        size=(int(entry["height"]), int(entry["width"])) if known else image_size(path),
+        boxes=boxes,
+        class_ids=np.array([indices[item["category_id"]] for item in objects], np.int64),
+        area=np.array(areas, np.float64),
+        crowd=np.array([item.get("iscrowd", 0) for item in objects], bool),
+    )
 
 
 def _read_json(path: Path) -> Any:

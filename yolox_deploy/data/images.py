@@ -10,10 +10,12 @@ from typing import overload
 import cv2
 import numpy as np
 
-from runtimes.errors import InvalidInput
+from runtimes.errors import InvalidInput, MissingBackend, first_line
 from runtimes.preprocess import Image
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+EXIF_ORIENTATION = 0x0112
+LYING = {5, 6, 7, 8}  # orientations that swap width and height
 
 
 def read_image(path: Path) -> Image:
@@ -26,6 +28,20 @@ def read_image(path: Path) -> Image:
     if image is None:
         raise InvalidInput(f"{path} is not an image that OpenCV reads.")
     return image.astype(np.uint8, copy=False)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(height, width) that `read_image` would give, from the header alone. Raises `InvalidInput` if it is no image."""
+    try:
+        from PIL import Image as Pillow
+    except ImportError:
+        raise MissingBackend("reading the sizes of images needs Pillow: pip install pillow") from None
+    try:
+        with Pillow.open(path) as image:
+            lying = image.getexif().get(EXIF_ORIENTATION) in LYING
+            return (image.width, image.height) if lying else (image.height, image.width)
+    except (OSError, Pillow.DecompressionBombError) as error:
+        raise InvalidInput(f"{path} is not an image that Pillow reads: {first_line(error)}.") from None
 
 
 class ImageFiles(Sequence[Image]):

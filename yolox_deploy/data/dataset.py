@@ -1,0 +1,128 @@
+"""Labelled images, whatever format their labels come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from runtimes.errors import InvalidInput
+
+from .images import ImageFiles
+
+Labels = npt.NDArray[np.float32]  # (n, 5): left, top, right, bottom in pixels, class index
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledImage:
+    """An image file and the n objects in it.
+
+    image_id: unique in its data set. size: (height, width) of the image as `read_image` gives it.
+    boxes: (n, 4) float64, left, top, right, bottom in pixels as annotated: not clipped, some maybe without area.
+    class_ids: (n,) int64, index into the categories in ascending order of id.
+    area: (n,) float64, square pixels: of the object where it is known, as in COCO, else of the box.
+    crowd: (n,) bool, regions of many objects that COCO neither learns from nor counts.
+    """
+
+    image_id: int
+    path: Path
+    size: tuple[int, int]
+    boxes: npt.NDArray[np.float64]
+    class_ids: npt.NDArray[np.int64]
+    area: npt.NDArray[np.float64]
+    crowd: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images with labels. source: the annotation file or folder, for messages. categories: id to name, ascending."""
+
+    source: Path
+    images: tuple[LabelledImage, ...]
+    categories: dict[int, str]
+
+    def __post_init__(self) -> None:
+        if not self.images:
+            raise InvalidInput(f"{self.source} names no images.")
+        if not self.categories:
+            raise InvalidInput(f"{self.source} names no classes.")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(self.categories.values())
+
+    @property
+    def category_ids(self) -> tuple[int, ...]:
+        return tuple(self.categories)
+
+    def read_images(self) -> ImageFiles:
+        """Every image in order, BGR uint8, read when it is asked for."""
+        return ImageFiles([image.path for image in self.images])
+
+    def truth(self) -> dict[str, list[dict[str, Any]]]:
+        """All of it in COCO's format, for pycocotools. Annotations are numbered from 1: it takes id 0 for "none"."""
+        annotations = [entry for image in self.images for entry in self._annotations(image)]
+        return {
+            "images": [
+                {"id": image.image_id, "file_name": image.path.name, "height": image.size[0], "width": image.size[1]}
+                for image in self.images
+            ],
+            "annotations": [{"id": number, **entry} for number, entry in enumerate(annotations, 1)],
+            "categories": [{"id": number, "name": name} for number, name in self.categories.items()],
+        }
+
+    def _annotations(self, image: LabelledImage) -> list[dict[str, Any]]:
+        corners, sides = image.boxes[:, :2], image.boxes[:, 2:] - image.boxes[:, :2]
+        boxes = np.concatenate([corners, sides], axis=1).tolist()
+        columns = zip(boxes, image.class_ids.tolist(), image.area.tolist(), image.crowd.tolist(), strict=True)
+        return [
+            {
+                "image_id": image.image_id,
+                "category_id": self.category_ids[class_id],
+                "bbox": box,
+                "area": area,
+                "iscrowd": int(crowd),
+            }
+            for box, class_id, area, crowd in columns
+        ]
+
+
+Splits = dict[str, Callable[[], Dataset]]  # the splits of a data set, and what reads each
+
+
+def labelled_image(
+    image_id: int, path: Path, size: tuple[int, int], boxes: Sequence[Sequence[float]], class_ids: Sequence[int]
+) -> LabelledImage:
+    """For formats that know no more of an object than its box and class."""
+    corners = np.array(boxes, np.float64).reshape(-1, 4)
+    area = (corners[:, 2:] - corners[:, :2]).clip(min=0).prod(axis=1)
+    return LabelledImage(image_id, path, size, corners, np.array(class_ids, np.int64), area, np.zeros(len(area), bool))
+
+
+def training_labels(image: LabelledImage) -> Labels:
+    """What to learn from an image: boxes clipped to it, without crowds and those that have no area left in it.
+
+    Source: yolox/data/datasets/coco.py, `load_anno_from_ids`, which keeps boxes without width or height, though.
+    """
+    height, width = image.size
+    boxes = image.boxes.clip(0, (width, height, width, height))
+    useful = (boxes[:, 2:] > boxes[:, :2]).all(axis=1) & ~image.crowd
+    return np.concatenate([boxes, image.class_ids[:, None]], axis=1)[useful].astype(np.float32)
+
+
+def check_trainable(dataset: Dataset) -> int:
+    """Raise `InvalidInput` where there is nothing to learn from.
+
+    Returns how many boxes are left out, crowds aside, since they have no area in their image.
+    """
+    used = sum(len(training_labels(image)) for image in dataset.images)
+    if not used:
+        raise InvalidInput(f"{dataset.source} holds no boxes to learn from: are the labels where they should be?")
+    return sum(int((~image.crowd).sum()) for image in dataset.images) - used

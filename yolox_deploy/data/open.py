@@ -1,0 +1,79 @@
+"""From a path to a data set, in whichever of three formats it is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from runtimes.errors import InvalidInput
+
+from .coco import coco_splits
+from .dataset import Dataset, Splits
+from .voc import voc_splits
+from .yolo_txt import yolo_splits
+
+ALIASES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
+
+
+def open_dataset(path: Path, splits: Sequence[str] = ()) -> Dataset:
+    """The splits of a data set, as one: a folder in COCO's, Pascal VOC's or YOLO's layout, or YOLO's YAML.
+
+    `val` also finds `val2017`, `valid` and `validation`, and so for the others. Without names, it is the only split
+    there is, else `val`, else `test`. Raises `InvalidInput` for whatever is wrong with it.
+    """
+    found = find_splits(path)
+    names = [find_split(found, split, path) for split in splits] or [default_split(found, path)]
+    return join([found[name]() for name in dict.fromkeys(names)], path)
+
+
+def find_splits(path: Path) -> Splits:
+    """Every split of the data set at a path. Raises `InvalidInput` where there is none."""
+    if not path.exists():
+        raise InvalidInput(f"there is no data set {path}: the path does not exist.")
+    found = coco_splits(path) or voc_splits(path) or yolo_splits(path)
+    if not found:
+        raise InvalidInput(
+            f"{path} is not a data set: COCO's has annotations/instances_SPLIT.json, Pascal VOC's"
+            " ImageSets/Main/SPLIT.txt, Annotations and JPEGImages, YOLO's a YAML file with train, val and names."
+        )
+    return found
+
+
+def find_split(found: Splits, split: str, path: Path) -> str:
+    """The name under which a data set has a split."""
+    meant = [split] if split in found else [name for name in found if _plain(name) == ALIASES.get(split, split)]
+    if len(meant) != 1:
+        problem = f"more than one split {split!r}" if meant else f"no split {split!r}"
+        raise InvalidInput(f"{path} has {problem}; name one of {', '.join(found)}.")
+    return meant[0]
+
+
+def default_split(found: Splits, path: Path) -> str:
+    if len(found) == 1:
+        return next(iter(found))
+    plain = {_plain(name) for name in found}
+    return find_split(found, "val" if "val" in plain or "test" not in plain else "test", path)
+
+
+def _plain(name: str) -> str:
+    """Without a year, and without synonyms."""
+    stem = re.sub(r"\d+$", "", name)
+    return ALIASES.get(stem, stem)
+
+
+def join(parts: Sequence[Dataset], source: Path) -> Dataset:
+    """One data set from several, whose images are numbered anew if two have the same id."""
+    first, *others = parts
+    if not others:
+        return first
+    other = next((other for other in others if other.categories != first.categories), None)
+    if other is not None:
+        raise InvalidInput(f"{first.source} and {other.source} do not have the same classes.")
+    images = tuple(image for part in parts for image in part.images)
+    if len({image.path for image in images}) != len(images):
+        raise InvalidInput(f"the splits of {source} that are to be joined have images in common.")
+    if len({image.image_id for image in images}) != len(images):
+        images = tuple(replace(image, image_id=number) for number, image in enumerate(images, 1))
+    return Dataset(source, images, first.categories)
