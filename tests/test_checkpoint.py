@@ -150,6 +150,31 @@ def test_mmdetection_round_trip_keeps_the_outputs(variant: VariantName, tmp_path
         assert (back.build()(images) - model(images)).abs().max() <= 1e-5
 
 
+def test_safetensors_hold_half_and_say_what_they_are(tmp_path: Path) -> None:
+    model = randomised("yolox-nano", num_classes=3)
+    facts = {"class_names": ("cat", "dog", "owl"), "category_ids": (7, 3, 30), "input_size": (320, 416)}
+    official = save({"model": model.state_dict(), **facts}, tmp_path, "official.pth")
+    half = tmp_path / "half.safetensors"
+    assert command.main([str(official), "--convert", "safetensors", "--output", str(half)]) == 0
+    assert half.stat().st_size < 0.6 * official.stat().st_size
+    found = read_checkpoint(half)
+    assert (found.class_names, found.category_ids, found.input_size) == tuple(facts.values())
+    assert (found.source, found.variant) == ("safetensors", "yolox-nano")
+    for name, value in model.state_dict().items():
+        expected = value.half().float() if value.ndim == 4 else value
+        assert found.state_dict[name].dtype == value.dtype and torch.equal(found.state_dict[name], expected)
+    half.write_bytes(half.read_bytes()[:5000])
+    with pytest.raises(InvalidInput, match="is damaged, or no safetensors file"):
+        read_checkpoint(half)
+    assert command.main([str(official), "--convert", "safetensors", "--output", str(tmp_path / "x.pth")]) == 1
+
+
+def test_an_input_size_that_is_none_is_ignored(tmp_path: Path) -> None:
+    for size in ("416", (416,), (416, 400), (0, 0), (True, 416)):
+        path = save({"model": YOLOX("yolox-nano", 2).state_dict(), "input_size": size}, tmp_path, "odd.pth")
+        assert read_checkpoint(path).input_size is None
+
+
 def test_key_map_follows_mmdetection(nano: YOLOX) -> None:
     """A few names from mmdetection's own files, where the map could go wrong."""
     keys = set(mmdet_keys(nano.state_dict()))

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """Say what a checkpoint holds; convert between the official format and mmdetection's."""
+    """Say what a checkpoint holds; convert it to the official format, mmdetection's or safetensors."""
 
     file: Annotated[Path, tyro.conf.Positional]
-    """Checkpoint: official .pth, mmdetection 2.x or 3.x."""
-    convert: Literal["official", "mmdet"] | None = None
-    """Convert to this format, without loss."""
+    """Checkpoint: official .pth, mmdetection 2.x or 3.x, .safetensors."""
+    convert: Literal["official", "mmdet", "safetensors"] | None = None
+    """Convert to this format: the first two without loss, safetensors with the weights in float16."""
     output: Path | None = None
     """File to write the conversion to."""
 
@@ -42,6 +42,7 @@ def describe(checkpoint: Checkpoint) -> str:
     from .model.yolox import YOLOX
 
     side = VARIANTS[checkpoint.variant].input_size
+    height, width = checkpoint.input_size or (side, side)
     with torch.device("meta"):
         model = YOLOX(checkpoint.variant, checkpoint.num_classes)
     names = checkpoint.class_names or default_class_names(checkpoint.num_classes)[0]
@@ -53,7 +54,7 @@ def describe(checkpoint: Checkpoint) -> str:
         "format": checkpoint.source,
         "weights": checkpoint.weights,
         "parameters": f"{count_parameters(model):,}",
-        "GFLOPs": f"{count_gflops(model, side, side):.2f} at {side}x{side}",
+        "GFLOPs": f"{count_gflops(model, height, width):.2f} at {height}x{width}",
         "normalisation": "none, BGR 0..255 (not in the file; for release 0.0.1, export --preprocessing legacy)",
         "batch-norm eps": f"{BATCH_NORM_EPS} (not in the file; the same for every YOLOX)",
         "sha256": checkpoint.sha256,
@@ -66,7 +67,10 @@ def command(config: CheckpointConfig) -> None:
     from .model.checkpoint import read_checkpoint, save_checkpoint
 
     if (config.convert is None) != (config.output is None):
-        raise InvalidInput("--convert and --output go together: --convert official|mmdet --output FILE.")
+        formats = "official|mmdet|safetensors"
+        raise InvalidInput(f"--convert and --output go together: --convert {formats} --output FILE.")
+    if config.convert == "safetensors" and config.output is not None and config.output.suffix != ".safetensors":
+        raise InvalidInput(f"{config.output} must end in .safetensors, which is how it is known when it is read.")
     if config.output is not None:
         check_output_file(config.output, "--output")
         if config.output.exists():

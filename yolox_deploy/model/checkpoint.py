@@ -15,6 +15,7 @@ from yolox_deploy.files import replacing, sha256_file
 
 from .mmdet_keys import StateDict, mmdet_keys, official_keys
 from .safe_load import safe_load
+from .safetensors_file import SUFFIX, read_safetensors, write_safetensors
 from .variants import VARIANTS, VariantName
 from .yolox import YOLOX
 
@@ -25,6 +26,7 @@ class Checkpoint:
 
     state_dict: with the official keys, whatever the file's own are. source: the format in words. weights: which of the
     two sets of weights of a training these are, in words. class_names and category_ids: () where the file has none.
+    input_size: (height, width) that it was trained at, where the file says so.
     """
 
     path: Path
@@ -36,6 +38,7 @@ class Checkpoint:
     state_dict: StateDict
     class_names: tuple[str, ...] = ()
     category_ids: tuple[int, ...] = ()
+    input_size: tuple[int, int] | None = None
 
     def build(self) -> YOLOX:
         """The model with these weights, in eval mode."""
@@ -54,14 +57,15 @@ class Checkpoint:
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Read an official `.pth` (dict or bare), an mmdetection 2.x or an mmengine checkpoint.
+    """Read an official `.pth` (dict or bare), an mmdetection 2.x or an mmengine checkpoint, or a `.safetensors` file.
 
     Raises `InvalidInput` where the file is damaged, asks to run code, or is no YOLOX.
     """
     path = Path(path)
     if not path.is_file():
         raise InvalidInput(f"{path} does not exist." if not path.exists() else f"{path} is not a file.")
-    content = safe_load(path)
+    in_safetensors = path.suffix == SUFFIX
+    content = read_safetensors(path) if in_safetensors else safe_load(path)
     if not isinstance(content, Mapping):
         raise InvalidInput(f"{path} holds a {type(content).__name__}, not the weights of a YOLOX model.")
     state_dict, source, weights = _weights(content)
@@ -80,7 +84,10 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         names = ()
     if len(ids) != len(names):
         ids = ()
-    return Checkpoint(path, sha256_file(path), source, weights, variant, num_classes, state_dict, names, ids)
+    if in_safetensors:
+        source, weights = "safetensors", "not said in the file"
+    size = _input_size(content)
+    return Checkpoint(path, sha256_file(path), source, weights, variant, num_classes, state_dict, names, ids, size)
 
 
 def _weights(content: Mapping[str, Any]) -> tuple[Mapping[str, Any], str, str]:
@@ -114,6 +121,15 @@ def _classes(content: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[int, ..
         tuple(names) if isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names) else (),
         tuple(ids) if isinstance(ids, (list, tuple)) and all(type(number) is int for number in ids) else (),
     )
+
+
+def _input_size(content: Mapping[str, Any]) -> tuple[int, int] | None:
+    """As our trainer notes it; None where there is none, or nonsense."""
+    size = content.get("input_size")
+    if not isinstance(size, (list, tuple)) or len(size) != 2:
+        return None
+    sound = all(type(side) is int and side > 0 and side % 32 == 0 for side in size)
+    return (size[0], size[1]) if sound else None
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -153,15 +169,21 @@ def shapes(variant: VariantName, num_classes: int) -> dict[str, tuple[int, ...]]
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: str | Path, layout: str) -> None:
-    """Write the weights in the "official" or the "mmdet" layout, complete or not at all."""
+    """Write the weights in the "official", the "mmdet" or the "safetensors" layout, complete or not at all."""
     names, ids = checkpoint.class_names, checkpoint.category_ids
+    facts: dict[str, Any] = {"class_names": names, "category_ids": ids} if names else {}
+    if checkpoint.input_size:
+        facts["input_size"] = checkpoint.input_size
+    if layout == "safetensors":
+        with replacing(Path(path)) as part:
+            write_safetensors(checkpoint.state_dict, facts, part)
+        return
     content: dict[str, Any]
     if layout == "mmdet":
         # "CLASSES" is what mmdetection 2 reads, "dataset_meta" what 3 does, the ids are ours.
         meta = {"CLASSES": names, "dataset_meta": {"classes": names}, "category_ids": ids} if names else {}
         content = {"meta": meta, "state_dict": mmdet_keys(checkpoint.state_dict)}
     else:
-        content = {"model": checkpoint.state_dict, "start_epoch": 0, "optimizer": None}
-        content |= {"class_names": names, "category_ids": ids} if names else {}
+        content = {"model": checkpoint.state_dict, "start_epoch": 0, "optimizer": None, **facts}
     with replacing(Path(path)) as part, part.open("wb") as file:
         torch.save(content, file)

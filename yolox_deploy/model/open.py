@@ -37,8 +37,9 @@ def describe(
 ) -> TrainedModel:
     """Join a model with what its checkpoint and the user say about it.
 
-    name: defaults to the variant's, input_size (height, width) to that of the variant's official test. class_names:
-    "coco" or a file, before what the checkpoint names. Raises `InvalidInput` where they do not fit.
+    name: defaults to the variant's, input_size (height, width) to that of the checkpoint's training, else of the
+    variant's official test. class_names: "coco" or a file, before what the checkpoint names. Raises `InvalidInput`
+    where they do not fit.
     """
     if class_names is not None:
         names, ids = read_class_names(class_names)
@@ -49,9 +50,10 @@ def describe(
     if len(names) != model.num_classes:
         raise InvalidInput(f"the model has {model.num_classes} classes, but {len(names)} class names were given.")
     side = VARIANTS[model.variant].input_size
+    trained_at = checkpoint.input_size if checkpoint else None
     spec = ModelSpec(
         name=name or model.variant,
-        input_size=input_size or (side, side),
+        input_size=input_size or trained_at or (side, side),
         class_names=names,
         category_ids=ids,
         strides=STRIDES,
