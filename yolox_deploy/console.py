@@ -17,6 +17,7 @@ from runtimes.errors import MissingBackend, UserError
 COMMANDS = {
     "export": "write a model for a runtime, proven to detect what the checkpoint detects",
     "detect": "find objects in images or video, with pictures and a JSON file",
+    "train": "YOLOX on your images, to a checkpoint that can be exported",
     "evaluate": "COCO's twelve AP and AR figures of an artifact or a checkpoint",
     "doctor": "say which backends, versions and devices are here, and what to type for the others",
     "checkpoint": "say what a checkpoint holds; convert between the official format and mmdetection's",
@@ -30,18 +31,22 @@ def run(
     config_type: type[Config],
     function: Callable[[Config], object],
     arguments: Sequence[str] | None = None,
+    defaults: Callable[[Sequence[str]], Config] | None = None,
 ) -> int:
     """Parse the arguments into a config, call the function, and turn what goes wrong into one sentence.
 
-    Returns the exit code: 0, 1 for an error that a person can mend, 130 after Ctrl-C. Wrong arguments exit with 2.
+    defaults: makes the config's defaults from the arguments, where some depend on others. Returns the exit code: 0, 1
+    for an error that a person can mend, 130 after Ctrl-C. Wrong arguments exit with 2.
     """
-    config = tyro.cli(
-        config_type,
-        prog=prog,
-        args=arguments,
-        config=(tyro.conf.DisallowNone, tyro.conf.PositionalMetavarFromFieldName),
-    )
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
+        config = tyro.cli(
+            config_type,
+            prog=prog,
+            args=arguments,
+            default=defaults(arguments) if defaults else tyro.MISSING_NONPROP,
+            config=(tyro.conf.DisallowNone, tyro.conf.PositionalMetavarFromFieldName),
+        )
         function(config)
     except (UserError, OSError) as error:  # OSError: no permission, no space, a file that went away
         print(f"error: {error}", file=sys.stderr)

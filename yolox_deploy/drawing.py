@@ -20,15 +20,16 @@ def class_colour(class_id: int) -> tuple[int, int, int]:
     return blue, green, red
 
 
-def draw(image: Image, detections: Detections, class_names: Sequence[str]) -> Image:
-    """A copy of the BGR image with boxes, names and scores; the best detections on top."""
+def draw(image: Image, detections: Detections, class_names: Sequence[str], scores: bool = True) -> Image:
+    """A copy of the BGR image with boxes, names and, unless they mean nothing, scores; the best detections on top."""
     picture: Image = image.copy()
     scale = max(min(image.shape[:2]) / 640, 0.6)
     for box, confidence, class_id in reversed(list(detections)):
         left, top, right, bottom = (int(side) for side in np.clip(np.round(box), -(2**15), 2**15))
         colour = class_colour(class_id)
         cv2.rectangle(picture, (left, top), (right, bottom), colour, max(round(2 * scale), 2), cv2.LINE_AA)
-        _draw_label(picture, f"{class_names[class_id]} {confidence:.2f}", left, top, colour, scale)
+        text = f"{class_names[class_id]} {confidence:.2f}" if scores else class_names[class_id]
+        _draw_label(picture, text, left, top, colour, scale)
     return picture
 
 

@@ -1,0 +1,278 @@
+"""The command that trains, on a few generated squares: what it leaves, how it goes on, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from yolox_deploy import checkpoint, train
+from yolox_deploy.data.loader import Batch
+from yolox_deploy.model.checkpoint import read_checkpoint
+from yolox_deploy.model.safe_load import safe_load
+from yolox_deploy.training.engine import Engine
+from yolox_deploy.training.loss import Losses
+
+ROOT = Path(__file__).parents[1]
+SMALL = ["--model", "yolox-nano", "--input-size", "64", "64", "--multi-scale", "64", "96", "--batch", "4"]
+SHORT = ["--epochs", "3", "--warmup-epochs", "1", "--no-augmentation-epochs", "1", "--workers", "0", "--logger", "csv"]
+
+
+def write_squares(folder: Path, splits: dict[str, int], boxes: int = 2) -> Path:
+    """A COCO data set of squares in two colours."""
+    random = np.random.default_rng(0)
+    (folder / "annotations").mkdir(parents=True)
+    for split, count in splits.items():
+        (folder / split).mkdir()
+        images, annotations = [], []
+        for index in range(count):
+            image = np.full((96, 128, 3), 90, np.uint8)
+            for _ in range(boxes):
+                side, kind = int(random.integers(16, 40)), int(random.integers(2))
+                x, y = int(random.integers(0, 128 - side)), int(random.integers(0, 96 - side))
+                image[y : y + side, x : x + side] = (0, 0, 255) if kind else (255, 0, 0)
+                entry = {"image_id": index, "category_id": [4, 9][kind], "bbox": [x, y, side, side]}
+                annotations.append({"id": len(annotations) + 1, **entry})
+            cv2.imwrite(str(folder / split / f"{index}.png"), image)
+            images.append({"id": index, "file_name": f"{index}.png", "height": 96, "width": 128})
+        categories = [{"id": 9, "name": "red"}, {"id": 4, "name": "blue"}]
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        (folder / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_squares(tmp_path_factory.mktemp("data") / "squares", {"train": 12, "val": 4})
+
+
+def run(data: Path, output: Path, *options: str) -> int:
+    return train.main(["--data", str(data), "--output", str(output), *SMALL, *SHORT, *options])
+
+
+@pytest.fixture(scope="module")
+def trained(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("trained") / "run"
+    assert run(squares, output) == 0
+    return output
+
+
+def assert_same(found: Any, expected: Any) -> None:
+    """Bit for bit."""
+    if isinstance(expected, torch.Tensor):
+        assert torch.equal(found, expected)
+    elif isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        for key in expected.keys() - {"images_per_second", "seconds"}:
+            assert_same(found[key], expected[key])
+    elif isinstance(expected, list):
+        for one, other in zip(found, expected, strict=True):
+            assert_same(one, other)
+    else:
+        assert found == expected
+
+
+def test_what_it_leaves(trained: Path) -> None:
+    history = json.loads((trained / "history.json").read_text())
+    assert [record["epoch"] for record in history] == [1, 2, 3]
+    assert [record["step"] for record in history] == [3, 6, 9]
+    assert [record["losses"]["l1"] > 0 for record in history] == [False, False, True]
+    assert all(0 <= record["figures"]["AP"] <= 1 for record in history)
+    last = read_checkpoint(trained / "last.pth")
+    assert (last.variant, last.class_names, last.category_ids) == ("yolox-nano", ("blue", "red"), (4, 9))
+    assert last.weights.startswith("EMA")
+
+
+def test_the_official_code_and_mmdetection_read_it(trained: Path, golden: Path, tmp_path: Path) -> None:
+    content = safe_load(trained / "last.pth")
+    assert {"model", "optimizer", "start_epoch", "best_ap", "curr_ap"} <= content.keys()
+    assert (content["start_epoch"], len(content["optimizer"]["param_groups"])) == (3, 3)
+    keys = json.loads((golden / "state_dict_shapes.json").read_text())["yolox-nano"].keys()
+    assert content["model"].keys() == keys == content["raw_model"].keys()
+    assert checkpoint.main([str(trained / "last.pth"), "--convert", "mmdet", "--output", str(tmp_path / "m.pth")]) == 0
+    assert read_checkpoint(tmp_path / "m.pth").class_names == ("blue", "red")
+
+
+@pytest.mark.parametrize("stop", [1, 4, 6])
+def test_an_interrupted_training_goes_on_as_if_it_had_not_been(
+    stop: int, squares: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the first step, in the middle of an epoch, and in the last step of one."""
+    step = Engine.step
+
+    def interrupted(engine: Engine, parts: Sequence[Batch]) -> list[Losses]:
+        losses = step(engine, parts)
+        if engine.state.progress.step == stop:
+            os.kill(os.getpid(), signal.SIGINT)
+        return losses
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "step", interrupted)
+        assert run(squares, tmp_path / "run") == 130
+    assert safe_load(tmp_path / "run" / "last.pth")["progress"]["step"] == stop
+    assert run(squares, tmp_path / "run", "--resume") == 0
+    found, expected = (safe_load(folder / "last.pth") for folder in (tmp_path / "run", trained))
+    for name in ("model", "raw_model", "optimizer", "ema_updates"):
+        assert_same(found[name], expected[name])
+
+
+def test_the_same_seed_gives_the_same_weights_whatever_the_workers(
+    squares: Path, trained: Path, tmp_path: Path
+) -> None:
+    assert run(squares, tmp_path / "same", "--workers", "2", "--cache", "ram") == 0
+    assert run(squares, tmp_path / "other", "--seed", "1") == 0
+    expected, same, other = (safe_load(path / "last.pth") for path in (trained, tmp_path / "same", tmp_path / "other"))
+    assert_same(same["raw_model"], expected["raw_model"])
+    assert not torch.equal(
+        other["raw_model"]["head.stems.0.conv.weight"], expected["raw_model"]["head.stems.0.conv.weight"]
+    )
+
+
+def test_two_processes_are_one_with_the_doubled_batch(squares: Path, tmp_path: Path) -> None:
+    """With batch-norm statistics as they are, which each process would otherwise take of its own images."""
+    fixed = ["--freeze-norms", "--count-positives-globally", "--device", "cpu", "--epochs", "7"]
+    for name, options in {"one": [], "two": ["--devices", "2"]}.items():
+        arguments = ["--data", str(squares), "--output", str(tmp_path / name), *SMALL, *SHORT, *fixed, *options]
+        command = [sys.executable, "-m", "yolox_deploy.train", *arguments, "--evaluate-every", "7"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, check=False)
+        assert done.returncode == 0, done.stderr
+    one, two = (safe_load(tmp_path / name / "last.pth") for name in ("one", "two"))
+    assert one["progress"]["step"] == two["progress"]["step"] == 21
+    for key, value in one["raw_model"].items():
+        torch.testing.assert_close(two["raw_model"][key], value, rtol=1e-5, atol=1e-5)
+
+
+def test_accumulated_batches_are_one_large_one(squares: Path, tmp_path: Path) -> None:
+    """But for the positives that each part is divided by, and batch norm."""
+    fixed = ["--freeze-norms", "--epochs", "1", "--warmup-epochs", "0", "--accumulate", "2"]
+    assert run(squares, tmp_path / "run", *fixed) == 0
+    assert safe_load(tmp_path / "run" / "last.pth")["progress"]["step"] == 3
+
+
+def test_fine_tuning_to_other_classes(
+    squares: Path, trained: Path, shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    official = ["--weights", str(shared / "weights" / "yolox_nano.pth")]
+    assert run(squares, tmp_path / "run", *official) == 1
+    assert (
+        "knows 80 classes (person, bicycle, car, ...), the data 2 (blue, red): --new-classes" in capsys.readouterr().err
+    )
+    assert not (tmp_path / "run").exists()
+    assert run(squares, tmp_path / "run", *official, "--new-classes", "--epochs", "1", "--freeze", "backbone") == 0
+    assert "anew: head.cls_preds.0.weight" in capsys.readouterr().out
+    found = safe_load(tmp_path / "run" / "last.pth")["raw_model"]
+    first = read_checkpoint(shared / "weights" / "yolox_nano.pth").state_dict
+    for name, value in first.items():
+        if name.startswith("backbone."):
+            assert torch.equal(found[name], value), name
+    assert not torch.equal(found["head.reg_preds.0.weight"], first["head.reg_preds.0.weight"])
+    assert run(squares, tmp_path / "again", "--weights", str(trained / "best.pth"), "--epochs", "1") == 0
+
+
+def test_a_loss_that_is_not_finite_stops_and_leaves_the_batch(
+    squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(squares, tmp_path, "--learning-rate", "1e30", "--warmup-epochs", "0") == 1
+    assert "the loss is not finite at step" in capsys.readouterr().err
+    content = torch.load(tmp_path / "not_finite.pt", weights_only=True)
+    assert content["images"].dtype == torch.uint8 and len(content["labels"]) == 4
+
+
+def test_early_stopping(squares: Path, tmp_path: Path) -> None:
+    assert run(squares, tmp_path, "--learning-rate", "1e-12", "--patience", "2", "--epochs", "9") == 0
+    assert len(json.loads((tmp_path / "history.json").read_text())) == 3
+
+
+def test_unreadable_images(squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_squares(tmp_path / "data", {"train": 4, "val": 2})
+    (data / "train" / "2.png").write_bytes(b"no image")
+    assert run(data, tmp_path / "run") == 1
+    error = capsys.readouterr().err
+    assert "2.png is not an image" in error and "--skip-unreadable" in error
+    assert run(data, tmp_path / "run", "--skip-unreadable", "--overwrite", "--epochs", "1", "--cache", "disk") == 0
+    assert "left out: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--data", "{tmp}/nowhere"], "does not exist"),
+        (["--data", "{tmp}"], "is not a data set"),
+        (["--val-split", "test"], "no split 'test'"),
+        (["--batch", "5", "--accumulate", "2"], "a multiple of 2 can"),
+        (["--epochs", "0"], "--epochs must be positive"),
+        (["--resume"], "there is nothing to resume"),
+        (["--weights", "{tmp}/nothing.pth"], "nothing.pth does not exist"),
+        (["--pretrained", "--weights", "{tmp}/nothing.pth"], "exclude each other"),
+        (["--new-classes"], "--new-classes is for --weights"),
+        (["--device", "cuda"], "--device cuda"),
+        (["--precision", "fp16", "--device", "cpu"], "--precision fp16 is for CUDA"),
+        (["--freeze", "neck"], "--freeze neck"),
+        (["--workers", "-1"], "--workers cannot be negative"),
+    ],
+)
+def test_what_is_refused_before_the_first_step(
+    options: list[str], says: str, squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if "cuda" in options and torch.cuda.is_available():
+        pytest.skip("there is CUDA here")
+    options = [option.replace("{tmp}", str(tmp_path)) for option in options]
+    assert run(squares, tmp_path / "run", *options) == 1
+    error = capsys.readouterr().err
+    assert says in error and error.count("\n") == 1
+    assert not (tmp_path / "run" / "last.pth").exists()
+
+
+def test_data_without_boxes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_squares(tmp_path / "data", {"train": 4, "val": 2}, boxes=0)
+    assert run(data, tmp_path / "run") == 1
+    assert "holds no boxes to learn from" in capsys.readouterr().err
+
+
+def test_a_training_is_neither_replaced_nor_mixed_with_another(
+    squares: Path, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (trained / "last.pth").read_bytes()
+    assert run(squares, trained) == 1
+    assert "--resume goes on with it, --overwrite replaces it" in capsys.readouterr().err
+    assert run(squares, trained, "--resume", "--epochs", "4") == 1
+    assert "its epochs was 3, and would be 4" in capsys.readouterr().err
+    assert (trained / "last.pth").read_bytes() == before
+
+
+def test_the_help_shows_the_recipe_of_the_model(capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = {}
+    for model in ("yolox-nano", "yolox-s"):
+        with pytest.raises(SystemExit):
+            train.main(["--model", model, "--help"])
+        sizes[model] = "416 416" in capsys.readouterr().out
+    assert sizes == {"yolox-nano": True, "yolox-s": False}
+
+
+def test_ctrl_c_at_the_terminal_reaches_workers_too(squares: Path, tmp_path: Path) -> None:
+    """The whole process group gets the signal, at any moment; what was learned is kept all the same."""
+    arguments = ["--data", str(squares), "--output", str(tmp_path / "run"), *SMALL, *SHORT, "--epochs", "500"]
+    command = [sys.executable, "-m", "yolox_deploy.train", *arguments, "--workers", "2", "--evaluate-every", "500"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert "epoch 1/500" in next(line for line in process.stdout if line.startswith("epoch"))
+        os.killpg(process.pid, signal.SIGINT)
+        rest = process.stdout.read()
+    assert process.returncode == 130
+    assert "--resume goes on" in rest
+    assert safe_load(tmp_path / "run" / "last.pth")["progress"]["step"] >= 3

@@ -1,0 +1,107 @@
+"""From a labelled data set to batches that are augmented, in worker processes."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+import torch.utils.data
+from torch import Tensor
+
+from runtimes.errors import InvalidInput
+from yolox_deploy.training.recipe import Augmentation
+
+from .augment import AffineRange, Sample, affine, colour_and_mirror, to_input
+from .mosaic import mixup, mosaic
+from .store import SampleStore
+from .stream import Draw, Stream
+
+MAX_LABELS = 120  # of one image, as officially
+
+
+@dataclass(frozen=True)
+class Batch:
+    """images: (N, H, W, 3) uint8, BGR. labels: N of (n, 5) float32: class index, centre x, y, width, height in pixels
+    of the input. unreadable: what was wrong with images that others stand in for."""
+
+    images: Tensor
+    labels: list[Tensor]
+    unreadable: tuple[str, ...] = ()
+
+
+class TrainingSet(torch.utils.data.Dataset[Sample | InvalidInput]):
+    """Augmented images of `size` (height, width), each a pure function of the seed and its draw.
+
+    An image that cannot be read comes as the error itself: raised in a worker process, it would lose its sentence.
+    """
+
+    def __init__(self, store: SampleStore, size: tuple[int, int], augmentation: Augmentation, seed: int) -> None:
+        self.store, self.size, self.augmentation, self.seed = store, size, augmentation, seed
+        self.affine = AffineRange(
+            augmentation.rotation, augmentation.mosaic_scale, augmentation.shear, augmentation.translation
+        )
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def __getitem__(self, draw: Draw) -> Sample | InvalidInput:
+        random = np.random.default_rng([self.seed, 1, draw.position])
+        try:
+            if draw.plain or random.random() >= self.augmentation.mosaic:
+                sample = self.store[draw.index]
+            else:
+                sample = self._mosaic(draw.index, random)
+        except InvalidInput as error:
+            return error
+        changed = colour_and_mirror(sample, random, self.augmentation.hsv, self.augmentation.flip)
+        return to_input(changed, self.size)
+
+    def _mosaic(self, index: int, random: np.random.Generator) -> Sample:
+        indices = [index, *random.integers(0, len(self.store), 3).tolist()]
+        sample = mosaic([self.store[number] for number in indices], self.size, random)
+        sample = affine(sample, self.size, self.affine.matrix(self.size, random))
+        if len(sample.labels) and random.random() < self.augmentation.mixup:
+            other = self.store[self.store.labelled[int(random.integers(len(self.store.labelled)))]]
+            sample = mixup(sample, other, self.augmentation.mixup_scale, self.augmentation.flip, random)
+        return sample
+
+
+def collate(samples: Sequence[Sample | InvalidInput]) -> Batch:
+    """One batch. Sound images stand in for those that could not be read."""
+    sound = [sample for sample in samples if isinstance(sample, Sample)]
+    unreadable = tuple(str(sample) for sample in samples if not isinstance(sample, Sample))
+    if not sound:
+        return Batch(torch.empty(0), [], unreadable)
+    filled = [sound[index % len(sound)] for index in range(len(samples))]
+    images = torch.from_numpy(np.stack([sample.image for sample in filled]))
+    return Batch(images, [_centre_form(sample) for sample in filled], unreadable)
+
+
+def _centre_form(sample: Sample) -> Tensor:
+    """(n, 5): class index, centre x, y, width, height."""
+    labels = torch.from_numpy(sample.labels[:MAX_LABELS])
+    corners, sides = labels[:, :2], labels[:, 2:4] - labels[:, :2]
+    return torch.cat([labels[:, 4:], corners + sides / 2, sides], dim=1)
+
+
+def make_loader(
+    dataset: TrainingSet, stream: Stream, workers: int, pin_memory: bool = False
+) -> torch.utils.data.DataLoader[Batch]:
+    """Batches in the stream's order, whatever the number of worker processes (0: in this one)."""
+    return torch.utils.data.DataLoader(
+        dataset,  # type: ignore[arg-type]
+        batch_sampler=stream,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin_memory,
+        worker_init_fn=_start_worker,
+    )
+
+
+def _start_worker(worker: int) -> None:
+    cv2.setNumThreads(0)  # the processes share the cores already
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all of them, and is for the training process to take

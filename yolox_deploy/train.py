@@ -1,0 +1,181 @@
+"""python -m yolox_deploy.train: YOLOX on your images, from the first step to a checkpoint that can be exported."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from runtimes.errors import InvalidInput
+
+from .console import require, run
+from .data.dataset import check_trainable
+from .data.open import open_dataset
+from .files import check_output_folder
+from .model.variants import VARIANTS, VariantName
+from .options import check_positive
+from .training.recipe import Recipe, RecipeName, check_recipe, recipe_for
+
+if TYPE_CHECKING:
+    pass
+
+PrecisionName = Literal["fp32", "bf16", "fp16"]
+Logger = Literal["tensorboard", "wandb", "mlflow", "csv"]
+
+
+@dataclass(frozen=True)
+class HardwareOptions:
+    """What it runs on. The processes of torchrun, SLURM and the like are recognised."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Kind of device; auto takes the fastest there is."""
+    devices: int = 1
+    """Devices (processes, on a CPU) of each node."""
+    nodes: int = 1
+    """Machines."""
+    precision: PrecisionName = "fp32"
+    """Number format of the network; weights, loss and boxes stay in fp32."""
+    accumulate: int = 1
+    """Batches that make one step, where the memory does not hold them at once."""
+    sync_norms: bool = False
+    """Batch-norm statistics over all devices (CUDA)."""
+    count_positives_globally: bool = False
+    """Divide the loss by the positives of all devices instead of each device's own: equal to one large batch."""
+    channels_last: bool = True
+    """Memory format of images and activations."""
+    compile: bool = False
+    """Compile the network with torch.compile."""
+    workers: int = 2
+    """Processes that load and augment images; 0 loads them in the training process."""
+    cache: Literal["none", "ram", "disk"] = "none"
+    """Keep images, fitted to the input, in memory or on disk (OUTPUT/cache)."""
+    cache_limit: float = 8.0
+    """GiB that the cache may take; what does not fit is read again each time."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Train YOLOX on your images. The options of the recipe show the model's own values.
+
+    OUTPUT receives best.pth and last.pth (official format; `yolox-deploy export --weights` takes either), history.json,
+    curves, pictures and results.json.
+    """
+
+    data: Path
+    """Data set: a COCO or Pascal VOC folder, or a folder or YAML in YOLO's layout."""
+    model: VariantName = "yolox-s"
+    """Which YOLOX; with --weights, that of the checkpoint."""
+    weights: Path | None = None
+    """Checkpoint to start from: official, mmdetection's, or one of ours."""
+    pretrained: bool = False
+    """Start from the official weights of --model, downloaded once."""
+    new_classes: bool = False
+    """Start the class predictions anew where the weights know other classes than the data."""
+    output: Path = Path("training")
+    """Folder of this training."""
+    resume: bool = False
+    """Go on with the training in OUTPUT: the same command again, with --resume."""
+    overwrite: bool = False
+    """Replace the training in OUTPUT."""
+    train_split: tuple[str, ...] = ("train",)
+    """Splits of the data to learn from."""
+    val_split: tuple[str, ...] = ("val",)
+    """Splits of the data to measure on."""
+    recipe_name: Annotated[RecipeName, tyro.conf.arg(name="recipe")] = "official"
+    """Defaults of the options below: the official recipe, or one with AdamW and a flat-cosine schedule."""
+    recipe: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=Recipe)
+    seed: int = 0
+    """Seed of everything random."""
+    faithful: bool = False
+    """End the augmentation one epoch early, as the official loop does."""
+    freeze: tuple[str, ...] = ()
+    """Parts of the model that stay as they are, such as backbone.backbone."""
+    freeze_norms: bool = False
+    """Keep the statistics of all batch norms."""
+    evaluate_every: int = 1
+    """Epochs between two measurements of AP."""
+    save_every: int | None = None
+    """Keep the weights of every so many epochs (epoch_010.pth ...)."""
+    patience: int | None = None
+    """End after so many measurements without a better AP."""
+    skip_unreadable: bool = False
+    """Leave out images that cannot be read, and say which, instead of stopping."""
+    logger: tuple[Logger, ...] = ("tensorboard",)
+    """Where figures go, besides history.json."""
+    hardware: Annotated[HardwareOptions, tyro.conf.arg(name="")] = field(default_factory=HardwareOptions)
+
+
+def defaults(arguments: Sequence[str]) -> TrainConfig:
+    """The config that the command line is made of: its recipe is that of the model asked for, or of the checkpoint."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--model")
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--recipe")
+    asked, _ = parser.parse_known_args(arguments)
+    model = asked.model or (_variant_of(asked.weights) if asked.weights else TrainConfig.model)
+    known = model in VARIANTS and asked.recipe in (None, "official", "improved")
+    recipe = recipe_for(model, asked.recipe or "official") if known else Recipe()
+    return TrainConfig(data=tyro.MISSING, model=model if known else TrainConfig.model, recipe=recipe)
+
+
+def _variant_of(weights: Path) -> VariantName:
+    require("torch")
+    from .model.checkpoint import read_checkpoint
+
+    return read_checkpoint(weights).variant
+
+
+def check(config: TrainConfig) -> None:
+    """Raise `InvalidInput` for what can be known to be wrong before any work."""
+    require("torch", "lightning_fabric", "pycocotools")
+    check_recipe(config.recipe)
+    hardware = config.hardware
+    check_positive(
+        devices=hardware.devices,
+        nodes=hardware.nodes,
+        accumulate=hardware.accumulate,
+        evaluate_every=config.evaluate_every,
+        save_every=config.save_every,
+        patience=config.patience,
+    )
+    if hardware.workers < 0:
+        raise InvalidInput(f"--workers cannot be negative, as {hardware.workers} is.")
+    ways = hardware.accumulate * hardware.devices * hardware.nodes
+    if config.recipe.batch % ways:
+        raise InvalidInput(
+            f"--batch {config.recipe.batch} cannot be divided among nodes x devices x accumulated batches, which are"
+            f" {ways}: a multiple of {ways} can."
+        )
+    if config.pretrained and config.weights is not None:
+        raise InvalidInput("--pretrained and --weights exclude each other.")
+    check_output_folder(config.output, "--output")
+    trained = (config.output / "last.pth").exists()
+    if trained and not (config.resume or config.overwrite):
+        raise InvalidInput(f"{config.output} holds a training: --resume goes on with it, --overwrite replaces it.")
+    if config.resume and not trained:
+        raise InvalidInput(f"there is nothing to resume: {config.output / 'last.pth'} does not exist.")
+
+
+def command(config: TrainConfig) -> None:
+    check(config)
+    training = open_dataset(config.data, config.train_split)
+    left_out = check_trainable(training)
+    if left_out:
+        print(f"{left_out} boxes have no area in their image and are left out.")
+    validation = open_dataset(config.data, config.val_split)
+    from .training.setup import train
+
+    train(config, training, validation)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return run("yolox-deploy train", TrainConfig, command, arguments, defaults)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

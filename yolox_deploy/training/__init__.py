@@ -1,0 +1,1 @@
+"""Training: label assignment, loss, schedule, averaged weights and the loop."""

@@ -1,0 +1,137 @@
+"""The training loop: batches to weights. Everything about devices and processes is Lightning Fabric's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from runtimes.errors import InvalidInput, UserError
+from yolox_deploy.data.loader import Batch
+
+from .interrupt import Interrupt
+from .loss import Losses, YOLOXLoss
+from .meter import Meter
+from .optimizer import set_training_mode
+from .schedule import Schedule
+from .state import TrainingState
+
+
+class NotFinite(UserError):
+    """The loss became infinite or not a number."""
+
+
+@dataclass(frozen=True)
+class LoopOptions:
+    """How the loop runs; none of it changes what is learned beyond rounding, but for `freeze` and `freeze_norms`."""
+
+    accumulate: int = 1
+    channels_last: bool = True
+    freeze: Sequence[str] = ()
+    freeze_norms: bool = False
+    skip_unreadable: bool = False
+
+
+class Engine:
+    """Trains `state.model` through `network`, the same model as Fabric wrapped it."""
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        network: Any,
+        state: TrainingState,
+        criterion: YOLOXLoss,
+        schedule: Schedule,
+        options: LoopOptions,
+        folder: Path,
+    ) -> None:
+        self.fabric, self.network, self.state, self.criterion = fabric, network, state, criterion
+        self.schedule, self.options, self.folder = schedule, options, folder
+
+    def run(self, batches: Iterator[Batch], until: int, interrupt: Interrupt, meter: Meter) -> None:
+        """Train from the step that the state is at up to step `until`, or to an interrupt."""
+        set_training_mode(self.state.model, self.options.freeze, self.options.freeze_norms)
+        while self.state.progress.step < until and not self._is_stopped(interrupt):
+            parts = [self._next(batches) for _ in range(self.options.accumulate)]
+            meter.update(self.step(parts), self.schedule.learning_rate(self.state.progress.step - 1))
+
+    def _is_stopped(self, interrupt: Interrupt) -> bool:
+        """Whether any process was interrupted: a step takes all of them."""
+        if self.fabric.world_size == 1:
+            return interrupt.wanted
+        wanted = torch.tensor(float(interrupt.wanted), device=self.fabric.device)
+        found: Any = self.fabric.all_reduce(wanted, reduce_op="sum")
+        return bool(found > 0)
+
+    def _next(self, batches: Iterator[Batch]) -> Batch:
+        batch = next(batches)
+        if batch.unreadable and not (self.options.skip_unreadable and batch.labels):
+            hint = "" if self.options.skip_unreadable else " --skip-unreadable leaves such images out."
+            raise InvalidInput(batch.unreadable[0] + hint)
+        for sentence in batch.unreadable:
+            self.fabric.print(f"left out: {sentence}")
+        return batch
+
+    def step(self, parts: Sequence[Batch]) -> list[Losses]:
+        """One step of the optimizer over the batches of all parts."""
+        progress, optimizer = self.state.progress, self.state.optimizer
+        for group in optimizer.param_groups:
+            group["lr"] = self.schedule.learning_rate(progress.step)
+        found = []
+        for index, batch in enumerate(parts):
+            waits = index + 1 < len(parts)
+            with self.fabric.no_backward_sync(self.network, enabled=waits):
+                losses = self.losses(batch)
+                self._check_finite(losses, batch)
+                self.fabric.backward(losses.total / len(parts))
+            found.append(losses)
+        clip = self.schedule.recipe.clip_gradients
+        if clip is not None:
+            self.fabric.clip_gradients(self.network, optimizer, max_norm=clip)
+        optimizer.step()
+        optimizer.zero_grad()
+        self.state.ema.update(self.state.model)
+        progress.step += 1
+        return found
+
+    def losses(self, batch: Batch) -> Losses:
+        step = self.state.progress.step
+        images, labels = to_device(batch, self.fabric.device, self.options.channels_last)
+        images, labels = resize(images, labels, self.schedule.input_size(step))
+        height, width = images.shape[2:]
+        return self.criterion(self.network(images), labels, (height, width), self.schedule.in_tail(step))  # type: ignore
+
+    def _check_finite(self, losses: Losses, batch: Batch) -> None:
+        if torch.isfinite(losses.total):
+            return
+        file, parts = self.folder / "not_finite.pt", losses.items()
+        content = {"images": batch.images, "labels": batch.labels, "raw_model": self.state.model.state_dict()}
+        torch.save(content | {"losses": parts}, file)
+        raise NotFinite(
+            f"the loss is not finite at step {self.state.progress.step} ({parts}); the batch and the weights are in"
+            f" {file}. A lower --learning-rate, --clip-gradients 10 or --precision fp32 may help."
+        )
+
+
+def to_device(batch: Batch, device: torch.device, channels_last: bool) -> tuple[Tensor, list[Tensor]]:
+    """Images (N, H, W, 3) uint8 to (N, 3, H, W) float32; labels to the same device."""
+    images = batch.images.to(device, non_blocking=True).permute(0, 3, 1, 2)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    images = images.to(torch.float32, memory_format=layout)
+    return images, [labels.to(device, non_blocking=True) for labels in batch.labels]
+
+
+def resize(images: Tensor, labels: list[Tensor], size: tuple[int, int]) -> tuple[Tensor, list[Tensor]]:
+    """Images and labels as if of `size` (height, width)."""
+    height, width = images.shape[2:]
+    if (height, width) == size:
+        return images, labels
+    scale = images.new_tensor([1, size[1] / width, size[0] / height, size[1] / width, size[0] / height])
+    images = interpolate(images, size=size, mode="bilinear", align_corners=False)
+    return images, [rows * scale for rows in labels]

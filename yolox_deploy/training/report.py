@@ -1,0 +1,118 @@
+"""What is left of a training to look at: figures, curves and pictures."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from exporters.torch_runtime import TorchRuntime
+from runtimes.detector import Detector
+from runtimes.preprocess import Image
+from yolox_deploy.console import is_installed
+from yolox_deploy.data.dataset import Dataset
+from yolox_deploy.evaluate import CocoFigures, coco_evaluation, coco_figures, match_categories
+from yolox_deploy.files import replacing, write_text
+from yolox_deploy.results import coco_results
+
+from .confusion import confusion_matrix
+from .history import EpochRecord
+from .pictures import predictions_picture
+from .plots import plot_confusion, plot_curves, plot_precision_recall
+
+
+@dataclass(frozen=True)
+class Results:
+    """`results.json`: the best weights of a training, measured once more at its end. AP as fractions; seconds of the
+    training alone, without evaluation."""
+
+    variant: str
+    class_names: tuple[str, ...]
+    best_epoch: int
+    epochs: int
+    figures: dict[str, float]
+    ap_by_class: dict[str, float]
+    seconds: float
+    device: str
+    options: dict[str, Any]
+    versions: dict[str, str]
+
+    def __str__(self) -> str:
+        best = f"AP {self.figures['AP']:.4f}, AP50 {self.figures['AP50']:.4f}"
+        return f"{self.variant}: {best} (epoch {self.best_epoch} of {self.epochs}), {self.seconds / 60:.1f} minutes"
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2, default=str) + "\n"
+
+
+def write_report(
+    folder: Path,
+    detector: Detector,
+    dataset: Dataset,
+    history: Sequence[EpochRecord],
+    best_epoch: int,
+    tail_epoch: int,
+    options: dict[str, Any],
+) -> Results:
+    """Detect in the whole data set with the best weights, and write everything to look at into the folder.
+
+    tail_epoch: the first without augmentation. options: of the training, for the record.
+    """
+    categories = match_categories(detector.spec, dataset)
+    images = tqdm(dataset.read_images(), unit="image", desc="report")
+    found = list(detector.detect_stream(images, 8))
+    entries = [
+        entry
+        for image, detections in zip(dataset.images, found, strict=True)
+        for entry in coco_results(detections, image.image_id, categories)
+    ]
+    precision = coco_precision(dataset, entries)
+    results = Results(
+        variant=detector.spec.name,
+        class_names=dataset.class_names,
+        best_epoch=best_epoch,
+        epochs=len(history),
+        figures=asdict(coco_figures(dataset, entries)) if entries else asdict(CocoFigures(*[0.0] * 12)),
+        ap_by_class=ap_by_class(precision, dataset.class_names),
+        seconds=sum(record.seconds for record in history),
+        device=str(detector.runtime.device) if isinstance(detector.runtime, TorchRuntime) else "",
+        options=options,
+        versions={"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+    )
+    write_text(folder / "results.json", results.to_json())
+    write_picture(folder / "predictions.jpg", predictions_picture(dataset, found, detector.spec.class_names))
+    if is_installed("matplotlib"):
+        plot_curves(history, best_epoch, tail_epoch, folder / "curves.png")
+        plot_precision_recall(precision[0], dataset.class_names, folder / "precision_recall.png")
+        classes = [dataset.category_ids.index(number) for number in categories]
+        matrix = confusion_matrix(dataset.images, found, classes, len(dataset.categories))
+        plot_confusion(matrix, dataset.class_names, folder / "confusion.png")
+    else:
+        print("curves are left out: pip install matplotlib")
+    return results
+
+
+def coco_precision(dataset: Dataset, entries: list[dict[str, Any]]) -> Any:
+    """(10, 101, C): precision at each IoU 0.50:0.95 and recall 0:1, for objects of all sizes; -1 without objects."""
+    if not entries:
+        return np.zeros((10, 101, len(dataset.categories)))
+    return coco_evaluation(dataset, entries).eval["precision"][:, :, :, 0, -1]
+
+
+def ap_by_class(precision: Any, names: Sequence[str]) -> dict[str, float]:
+    """AP of each class that has objects: the mean over IoU and recall, as COCO's."""
+    means = {name: precision[:, :, index] for index, name in enumerate(names)}
+    return {name: float(values[values > -1].mean()) for name, values in means.items() if (values > -1).any()}
+
+
+def write_picture(path: Path, picture: Image) -> None:
+    with replacing(path) as part:
+        cv2.imwrite(str(part), picture, [cv2.IMWRITE_JPEG_QUALITY, 88])

@@ -1,0 +1,97 @@
+"""Training checkpoints: in the official format, with all that it takes to go on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from runtimes.errors import InvalidInput
+from yolox_deploy.files import replacing
+from yolox_deploy.model.safe_load import safe_load
+
+from .ema import ModelEMA
+from .history import EpochRecord
+
+
+@dataclass
+class Progress:
+    """How far a training is. step: steps done; epoch: epochs done. best_ap: a fraction, of the epoch `best_epoch`."""
+
+    step: int = 0
+    epoch: int = 0
+    best_ap: float = 0.0
+    best_epoch: int = 0
+    history: list[EpochRecord] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """What changes while training. `meta`: what stays, and has to be the same when the training goes on."""
+
+    model: nn.Module
+    ema: ModelEMA
+    optimizer: torch.optim.Optimizer
+    progress: Progress
+    meta: Mapping[str, Any]
+    scaler: torch.amp.GradScaler | None = None
+
+    def save_weights(self, path: Path) -> None:
+        """The averaged weights, as the official code reads them; all that `export` and `evaluate` need."""
+        self._write(path, self._weights())
+
+    def save(self, path: Path) -> None:
+        """All of it. The official code finds its own entries; ours beside them are the raw weights and the rest."""
+        content = self._weights() | {
+            "optimizer": self.optimizer.state_dict(),
+            "raw_model": self.model.state_dict(),
+            "ema_updates": self.ema.updates,
+            "scaler": self.scaler.state_dict() if self.scaler else None,
+            "progress": asdict(self.progress),
+        }
+        self._write(path, content)
+
+    def _weights(self) -> dict[str, Any]:
+        last = self.progress.history[-1].figures if self.progress.history else None
+        return {
+            "model": self.ema.model.state_dict(),
+            "optimizer": None,
+            "start_epoch": self.progress.epoch,
+            "best_ap": self.progress.best_ap,
+            "curr_ap": last["AP"] if last else None,
+            **self.meta,
+        }
+
+    def _write(self, path: Path, content: Mapping[str, Any]) -> None:
+        with replacing(path) as part, part.open("wb") as file:
+            torch.save(content, file)
+
+    def restore(self, path: Path) -> None:
+        """Go on where `save` left off. Raises `InvalidInput` where the file is of another training, or no training."""
+        content = safe_load(path)
+        if not isinstance(content, Mapping) or "raw_model" not in content:
+            raise InvalidInput(f"{path} is no training that could go on; --weights {path} starts from its weights.")
+        for name, former, now in _differences(content, self.meta):
+            option = name.replace("_", "-")
+            raise InvalidInput(f"{path} cannot go on so: its {option} was {former}, and would be {now}.")
+        self.model.load_state_dict(content["raw_model"])
+        self.ema.model.load_state_dict(content["model"])
+        self.ema.updates = content["ema_updates"]
+        self.optimizer.load_state_dict(content["optimizer"])
+        if self.scaler is not None and content["scaler"] is not None:
+            self.scaler.load_state_dict(content["scaler"])
+        progress = content["progress"]
+        self.progress.__dict__.update(progress, history=[EpochRecord(**record) for record in progress["history"]])
+
+
+def _differences(former: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Name, former and new value of what is not the same, in mappings of mappings."""
+    for name, value in now.items():
+        if isinstance(value, Mapping) and isinstance(former.get(name), Mapping):
+            yield from _differences(former[name], value)
+        elif former.get(name) != value:
+            yield name, former.get(name), value
