@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from runtimes.errors import InvalidInput
 from yolox_deploy import checkpoint, train
 from yolox_deploy.data.loader import Batch
 from yolox_deploy.model.checkpoint import read_checkpoint
@@ -25,7 +26,7 @@ from yolox_deploy.training.loss import Losses
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["--model", "yolox-nano", "--input-size", "64", "64", "--multi-scale", "64", "96", "--batch", "4"]
-SHORT = ["--epochs", "3", "--warmup-epochs", "1", "--no-augmentation-epochs", "1", "--workers", "0", "--logger", "csv"]
+SHORT = ["--epochs", "3", "--warmup-epochs", "1", "--no-augmentation-epochs", "1", "--logger", "--workers", "0"]
 
 
 def write_squares(folder: Path, splits: dict[str, int], boxes: int = 2) -> Path:
@@ -122,7 +123,7 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(
     assert safe_load(tmp_path / "run" / "last.pth")["progress"]["step"] == stop
     assert run(squares, tmp_path / "run", "--resume") == 0
     found, expected = (safe_load(folder / "last.pth") for folder in (tmp_path / "run", trained))
-    for name in ("model", "raw_model", "optimizer", "ema_updates"):
+    for name in ("model", "raw_model", "optimizer", "ema_updates", "progress"):
         assert_same(found[name], expected[name])
 
 
@@ -155,7 +156,17 @@ def test_two_processes_are_one_with_the_doubled_batch(squares: Path, tmp_path: P
 
 def test_accumulated_batches_are_one_large_one(squares: Path, tmp_path: Path) -> None:
     """But for the positives that each part is divided by, and batch norm."""
-    fixed = ["--freeze-norms", "--epochs", "1", "--warmup-epochs", "0", "--accumulate", "2"]
+    fixed = [
+        "--freeze-norms",
+        "--epochs",
+        "1",
+        "--no-augmentation-epochs",
+        "0",
+        "--warmup-epochs",
+        "0",
+        "--accumulate",
+        "2",
+    ]
     assert run(squares, tmp_path / "run", *fixed) == 0
     assert safe_load(tmp_path / "run" / "last.pth")["progress"]["step"] == 3
 
@@ -169,7 +180,21 @@ def test_fine_tuning_to_other_classes(
         "knows 80 classes (person, bicycle, car, ...), the data 2 (blue, red): --new-classes" in capsys.readouterr().err
     )
     assert not (tmp_path / "run").exists()
-    assert run(squares, tmp_path / "run", *official, "--new-classes", "--epochs", "1", "--freeze", "backbone") == 0
+    assert (
+        run(
+            squares,
+            tmp_path / "run",
+            *official,
+            "--new-classes",
+            "--epochs",
+            "1",
+            "--no-augmentation-epochs",
+            "0",
+            "--freeze",
+            "backbone",
+        )
+        == 0
+    )
     assert "anew: head.cls_preds.0.weight" in capsys.readouterr().out
     found = safe_load(tmp_path / "run" / "last.pth")["raw_model"]
     first = read_checkpoint(shared / "weights" / "yolox_nano.pth").state_dict
@@ -177,7 +202,19 @@ def test_fine_tuning_to_other_classes(
         if name.startswith("backbone."):
             assert torch.equal(found[name], value), name
     assert not torch.equal(found["head.reg_preds.0.weight"], first["head.reg_preds.0.weight"])
-    assert run(squares, tmp_path / "again", "--weights", str(trained / "best.pth"), "--epochs", "1") == 0
+    assert (
+        run(
+            squares,
+            tmp_path / "again",
+            "--weights",
+            str(trained / "best.pth"),
+            "--epochs",
+            "1",
+            "--no-augmentation-epochs",
+            "0",
+        )
+        == 0
+    )
 
 
 def test_a_loss_that_is_not_finite_stops_and_leaves_the_batch(
@@ -185,7 +222,7 @@ def test_a_loss_that_is_not_finite_stops_and_leaves_the_batch(
 ) -> None:
     assert run(squares, tmp_path, "--learning-rate", "1e30", "--warmup-epochs", "0") == 1
     assert "the loss is not finite at step" in capsys.readouterr().err
-    content = torch.load(tmp_path / "not_finite.pt", weights_only=True)
+    content = torch.load(tmp_path / "not_finite_0.pt", weights_only=True)
     assert content["images"].dtype == torch.uint8 and len(content["labels"]) == 4
 
 
@@ -200,8 +237,22 @@ def test_unreadable_images(squares: Path, tmp_path: Path, capsys: pytest.Capture
     assert run(data, tmp_path / "run") == 1
     error = capsys.readouterr().err
     assert "2.png is not an image" in error and "--skip-unreadable" in error
-    assert run(data, tmp_path / "run", "--skip-unreadable", "--overwrite", "--epochs", "1", "--cache", "disk") == 0
-    assert "left out: " in capsys.readouterr().out
+    assert (
+        run(
+            data,
+            tmp_path / "run",
+            "--skip-unreadable",
+            "--overwrite",
+            "--epochs",
+            "1",
+            "--no-augmentation-epochs",
+            "0",
+            "--cache",
+            "disk",
+        )
+        == 0
+    )
+    assert "left out: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -220,6 +271,9 @@ def test_unreadable_images(squares: Path, tmp_path: Path, capsys: pytest.Capture
         (["--precision", "fp16", "--device", "cpu"], "--precision fp16 is for CUDA"),
         (["--freeze", "neck"], "--freeze neck"),
         (["--workers", "-1"], "--workers cannot be negative"),
+        (["--seed", "-1"], "--seed cannot be negative"),
+        (["--sync-norms", "--device", "cpu"], "--sync-norms is for CUDA"),
+        (["--no-augmentation-epochs", "3"], "--epochs 3 leaves none with augmentation"),
     ],
 )
 def test_what_is_refused_before_the_first_step(
@@ -232,6 +286,41 @@ def test_what_is_refused_before_the_first_step(
     error = capsys.readouterr().err
     assert says in error and error.count("\n") == 1
     assert not (tmp_path / "run" / "last.pth").exists()
+
+
+def test_processes_that_were_started_by_others(
+    squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert run(squares, tmp_path, "--devices", "2") == 1
+    assert "4 processes were started, for --devices 2 and --nodes 1" in capsys.readouterr().err
+
+
+def test_an_evaluation_that_fails_costs_no_epoch(
+    squares: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*arguments: object) -> None:
+        raise InvalidInput("no more memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("yolox_deploy.training.trainer.evaluate", fails)
+        assert run(squares, tmp_path) == 1
+    assert safe_load(tmp_path / "last.pth")["progress"]["step"] == 3
+    assert run(squares, tmp_path, "--resume") == 0
+    found, expected = (json.loads((folder / "history.json").read_text()) for folder in (tmp_path, trained))
+    assert_same(found, expected)
+
+
+def test_what_is_overwritten(squares: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Only what trainings write, and not what is to be started from."""
+    (tmp_path / "best.pth").write_bytes((trained / "best.pth").read_bytes())
+    (tmp_path / "mine.pth").write_text("precious")
+    assert run(squares, tmp_path) == 1
+    assert "holds a training" in capsys.readouterr().err
+    assert run(squares, tmp_path, "--overwrite", "--weights", str(tmp_path / "best.pth")) == 1
+    assert "which is to be started from" in capsys.readouterr().err
+    assert run(squares, tmp_path, "--overwrite", "--epochs", "1", "--no-augmentation-epochs", "0") == 0
+    assert (tmp_path / "mine.pth").read_text() == "precious"
 
 
 def test_data_without_boxes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -260,8 +349,9 @@ def test_the_help_shows_the_recipe_of_the_model(capsys: pytest.CaptureFixture[st
     assert sizes == {"yolox-nano": True, "yolox-s": False}
 
 
-def test_ctrl_c_at_the_terminal_reaches_workers_too(squares: Path, tmp_path: Path) -> None:
-    """The whole process group gets the signal, at any moment; what was learned is kept all the same."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_reach_workers_too(number: signal.Signals, squares: Path, tmp_path: Path) -> None:
+    """Ctrl-C goes to the whole process group, a cluster's end too; what was learned is kept all the same."""
     arguments = ["--data", str(squares), "--output", str(tmp_path / "run"), *SMALL, *SHORT, "--epochs", "500"]
     command = [sys.executable, "-m", "yolox_deploy.train", *arguments, "--workers", "2", "--evaluate-every", "500"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -271,7 +361,7 @@ def test_ctrl_c_at_the_terminal_reaches_workers_too(squares: Path, tmp_path: Pat
     ) as process:  # fmt: skip
         assert process.stdout is not None
         assert "epoch 1/500" in next(line for line in process.stdout if line.startswith("epoch"))
-        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, number)
         rest = process.stdout.read()
     assert process.returncode == 130
     assert "--resume goes on" in rest

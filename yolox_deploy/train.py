@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -21,16 +22,13 @@ from .model.variants import VARIANTS, VariantName
 from .options import check_positive
 from .training.recipe import Recipe, RecipeName, check_recipe, recipe_for
 
-if TYPE_CHECKING:
-    pass
-
 PrecisionName = Literal["fp32", "bf16", "fp16"]
-Logger = Literal["tensorboard", "wandb", "mlflow", "csv"]
+Logger = Literal["tensorboard", "wandb", "mlflow"]
 
 
 @dataclass(frozen=True)
 class HardwareOptions:
-    """What it runs on. The processes of torchrun, SLURM and the like are recognised."""
+    """What it runs on. Under torchrun, SLURM and the like, the same --devices and --nodes as there."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Kind of device; auto takes the fastest there is."""
@@ -43,7 +41,7 @@ class HardwareOptions:
     accumulate: int = 1
     """Batches that make one step, where the memory does not hold them at once."""
     sync_norms: bool = False
-    """Batch-norm statistics over all devices (CUDA)."""
+    """Batch-norm statistics over all devices; CUDA only."""
     count_positives_globally: bool = False
     """Divide the loss by the positives of all devices instead of each device's own: equal to one large batch."""
     channels_last: bool = True
@@ -55,7 +53,7 @@ class HardwareOptions:
     cache: Literal["none", "ram", "disk"] = "none"
     """Keep images, fitted to the input, in memory or on disk (OUTPUT/cache)."""
     cache_limit: float = 8.0
-    """GiB that the cache may take; what does not fit is read again each time."""
+    """GiB that the cache of each process may take; what does not fit is read again each time."""
 
 
 @dataclass(frozen=True)
@@ -104,9 +102,9 @@ class TrainConfig:
     patience: int | None = None
     """End after so many measurements without a better AP."""
     skip_unreadable: bool = False
-    """Leave out images that cannot be read, and say which, instead of stopping."""
+    """Take the next image for one that cannot be read, and say which, instead of stopping."""
     logger: tuple[Logger, ...] = ("tensorboard",)
-    """Where figures go, besides history.json."""
+    """Where figures go, besides history.json; without a name after it, nowhere else."""
     hardware: Annotated[HardwareOptions, tyro.conf.arg(name="")] = field(default_factory=HardwareOptions)
 
 
@@ -143,8 +141,15 @@ def check(config: TrainConfig) -> None:
         save_every=config.save_every,
         patience=config.patience,
     )
-    if hardware.workers < 0:
-        raise InvalidInput(f"--workers cannot be negative, as {hardware.workers} is.")
+    for name, value in (("workers", hardware.workers), ("seed", config.seed)):
+        if value < 0:
+            raise InvalidInput(f"--{name} cannot be negative, as {value} is.")
+    started = os.environ.get("WORLD_SIZE", "")
+    if started.isdecimal() and int(started) != hardware.devices * hardware.nodes:
+        raise InvalidInput(
+            f"{started} processes were started, for --devices {hardware.devices} and --nodes {hardware.nodes}: give"
+            " numbers whose product that is."
+        )
     ways = hardware.accumulate * hardware.devices * hardware.nodes
     if config.recipe.batch % ways:
         raise InvalidInput(
@@ -155,8 +160,13 @@ def check(config: TrainConfig) -> None:
         raise InvalidInput("--pretrained and --weights exclude each other.")
     check_output_folder(config.output, "--output")
     trained = (config.output / "last.pth").exists()
-    if trained and not (config.resume or config.overwrite):
+    others = trained or (config.output / "best.pth").exists()
+    if others and not (config.resume or config.overwrite):
         raise InvalidInput(f"{config.output} holds a training: --resume goes on with it, --overwrite replaces it.")
+    if config.overwrite and config.weights is not None and config.weights.resolve().parent == config.output.resolve():
+        raise InvalidInput(
+            f"--overwrite would replace {config.weights}, which is to be started from: another --output."
+        )
     if config.resume and not trained:
         raise InvalidInput(f"there is nothing to resume: {config.output / 'last.pth'} does not exist.")
 
@@ -168,6 +178,9 @@ def command(config: TrainConfig) -> None:
     if left_out:
         print(f"{left_out} boxes have no area in their image and are left out.")
     validation = open_dataset(config.data, config.val_split)
+    check_trainable(validation)
+    if validation.class_names != training.class_names:
+        raise InvalidInput(f"{validation.source} does not have the classes of {training.source}, in the same order.")
     from .training.setup import train
 
     train(config, training, validation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,21 +27,34 @@ MAX_LABELS = 120  # of one image, as officially
 @dataclass(frozen=True)
 class Batch:
     """images: (N, H, W, 3) uint8, BGR. labels: N of (n, 5) float32: class index, centre x, y, width, height in pixels
-    of the input. unreadable: what was wrong with images that others stand in for."""
+    of the input. unreadable: what was wrong with images that are missing."""
 
     images: Tensor
     labels: list[Tensor]
     unreadable: tuple[str, ...] = ()
 
+    def pin_memory(self) -> Batch:
+        """For the data loader: copies to a GPU need not wait then."""
+        return Batch(self.images.pin_memory(), [rows.pin_memory() for rows in self.labels], self.unreadable)
+
 
 class TrainingSet(torch.utils.data.Dataset[Sample | InvalidInput]):
     """Augmented images of `size` (height, width), each a pure function of the seed and its draw.
 
-    An image that cannot be read comes as the error itself: raised in a worker process, it would lose its sentence.
+    An image that cannot be read comes as the error itself: raised in a worker process, it would lose its sentence. With
+    `skip_unreadable`, the next image stands in for it.
     """
 
-    def __init__(self, store: SampleStore, size: tuple[int, int], augmentation: Augmentation, seed: int) -> None:
+    def __init__(
+        self,
+        store: SampleStore,
+        size: tuple[int, int],
+        augmentation: Augmentation,
+        seed: int,
+        skip_unreadable: bool = False,
+    ) -> None:
         self.store, self.size, self.augmentation, self.seed = store, size, augmentation, seed
+        self.skip_unreadable = skip_unreadable
         self.affine = AffineRange(
             augmentation.rotation, augmentation.mosaic_scale, augmentation.shear, augmentation.translation
         )
@@ -52,7 +66,7 @@ class TrainingSet(torch.utils.data.Dataset[Sample | InvalidInput]):
         random = np.random.default_rng([self.seed, 1, draw.position])
         try:
             if draw.plain or random.random() >= self.augmentation.mosaic:
-                sample = self.store[draw.index]
+                sample = self._read(draw.index)
             else:
                 sample = self._mosaic(draw.index, random)
         except InvalidInput as error:
@@ -60,25 +74,34 @@ class TrainingSet(torch.utils.data.Dataset[Sample | InvalidInput]):
         changed = colour_and_mirror(sample, random, self.augmentation.hsv, self.augmentation.flip)
         return to_input(changed, self.size)
 
+    def _read(self, index: int) -> Sample:
+        for number in range(index, index + len(self.store)):
+            try:
+                return self.store[number % len(self.store)]
+            except InvalidInput as error:
+                if not self.skip_unreadable:
+                    raise
+                print(f"left out: {error}", file=sys.stderr, flush=True)
+        raise InvalidInput("none of the images can be read.")
+
     def _mosaic(self, index: int, random: np.random.Generator) -> Sample:
         indices = [index, *random.integers(0, len(self.store), 3).tolist()]
-        sample = mosaic([self.store[number] for number in indices], self.size, random)
+        sample = mosaic([self._read(number) for number in indices], self.size, random)
         sample = affine(sample, self.size, self.affine.matrix(self.size, random))
         if len(sample.labels) and random.random() < self.augmentation.mixup:
-            other = self.store[self.store.labelled[int(random.integers(len(self.store.labelled)))]]
+            other = self._read(self.store.labelled[int(random.integers(len(self.store.labelled)))])
             sample = mixup(sample, other, self.augmentation.mixup_scale, self.augmentation.flip, random)
         return sample
 
 
 def collate(samples: Sequence[Sample | InvalidInput]) -> Batch:
-    """One batch. Sound images stand in for those that could not be read."""
-    sound = [sample for sample in samples if isinstance(sample, Sample)]
+    """One batch; without images, where one of them could not be read."""
     unreadable = tuple(str(sample) for sample in samples if not isinstance(sample, Sample))
-    if not sound:
+    if unreadable:
         return Batch(torch.empty(0), [], unreadable)
-    filled = [sound[index % len(sound)] for index in range(len(samples))]
-    images = torch.from_numpy(np.stack([sample.image for sample in filled]))
-    return Batch(images, [_centre_form(sample) for sample in filled], unreadable)
+    sound = [sample for sample in samples if isinstance(sample, Sample)]
+    images = torch.from_numpy(np.stack([sample.image for sample in sound]))
+    return Batch(images, [_centre_form(sample) for sample in sound])
 
 
 def _centre_form(sample: Sample) -> Tensor:
@@ -104,4 +127,6 @@ def make_loader(
 
 def _start_worker(worker: int) -> None:
     cv2.setNumThreads(0)  # the processes share the cores already
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all of them, and is for the training process to take
+    # Ctrl-C, and the end that a cluster announces, go to all processes, and are for the training process to take.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -42,7 +42,7 @@ class SampleStore(Sequence[Sample]):
             return [self[number] for number in range(len(self))[index]]
         kept = self._kept.get(index)
         image = self._read(index) if kept is None else np.load(kept) if isinstance(kept, Path) else kept
-        return Sample(image, self._labels(index, image))
+        return Sample(image, self._labels(index))
 
     def keep(self, cache: Cache, limit_gib: float, folder: Path) -> int:
         """Keep as many images as fit below the limit; returns how many. On disk, they stay in `folder`.
@@ -74,7 +74,7 @@ class SampleStore(Sequence[Sample]):
     def _read(self, index: int) -> Image:
         return fit(Sample(read_image(self.images[index].path), np.zeros((0, 5), np.float32)), self.size).image
 
-    def _labels(self, index: int, image: Image) -> np.ndarray:
+    def _labels(self, index: int) -> np.ndarray:
         """Of the fitted image."""
         labels = training_labels(self.images[index])
         height, width = self.images[index].size

@@ -14,6 +14,7 @@ from torch.nn.functional import interpolate
 
 from runtimes.errors import InvalidInput, UserError
 from yolox_deploy.data.loader import Batch
+from yolox_deploy.files import replacing
 
 from .interrupt import Interrupt
 from .loss import Losses, YOLOXLoss
@@ -35,7 +36,6 @@ class LoopOptions:
     channels_last: bool = True
     freeze: Sequence[str] = ()
     freeze_norms: bool = False
-    skip_unreadable: bool = False
 
 
 class Engine:
@@ -54,6 +54,11 @@ class Engine:
         self.fabric, self.network, self.state, self.criterion = fabric, network, state, criterion
         self.schedule, self.options, self.folder = schedule, options, folder
 
+    @property
+    def images_per_batch(self) -> int:
+        """In one batch of one process."""
+        return self.schedule.recipe.batch // (self.options.accumulate * self.fabric.world_size)
+
     def run(self, batches: Iterator[Batch], until: int, interrupt: Interrupt, meter: Meter) -> None:
         """Train from the step that the state is at up to step `until`, or to an interrupt."""
         set_training_mode(self.state.model, self.options.freeze, self.options.freeze_norms)
@@ -71,11 +76,8 @@ class Engine:
 
     def _next(self, batches: Iterator[Batch]) -> Batch:
         batch = next(batches)
-        if batch.unreadable and not (self.options.skip_unreadable and batch.labels):
-            hint = "" if self.options.skip_unreadable else " --skip-unreadable leaves such images out."
-            raise InvalidInput(batch.unreadable[0] + hint)
-        for sentence in batch.unreadable:
-            self.fabric.print(f"left out: {sentence}")
+        if batch.unreadable:
+            raise InvalidInput(f"{batch.unreadable[0]} --skip-unreadable leaves such images out.")
         return batch
 
     def step(self, parts: Sequence[Batch]) -> list[Losses]:
@@ -110,9 +112,10 @@ class Engine:
     def _check_finite(self, losses: Losses, batch: Batch) -> None:
         if torch.isfinite(losses.total):
             return
-        file, parts = self.folder / "not_finite.pt", losses.items()
+        file, parts = self.folder / f"not_finite_{self.fabric.global_rank}.pt", losses.items()
         content = {"images": batch.images, "labels": batch.labels, "raw_model": self.state.model.state_dict()}
-        torch.save(content | {"losses": parts}, file)
+        with replacing(file) as part:
+            torch.save(content | {"losses": parts}, part)
         raise NotFinite(
             f"the loss is not finite at step {self.state.progress.step} ({parts}); the batch and the weights are in"
             f" {file}. A lower --learning-rate, --clip-gradients 10 or --precision fp32 may help."

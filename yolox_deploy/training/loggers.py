@@ -16,12 +16,6 @@ def _tensorboard(folder: Path) -> Any:
     return TensorBoardLogger(folder, name="tensorboard", version="")
 
 
-def _csv(folder: Path) -> Any:
-    from lightning_fabric.loggers.csv_logs import CSVLogger
-
-    return CSVLogger(folder, name="csv", version="")
-
-
 def _wandb(folder: Path) -> Any:
     require("wandb", "pytorch_lightning")
     from pytorch_lightning.loggers import WandbLogger
@@ -38,7 +32,6 @@ def _mlflow(folder: Path) -> Any:
 
 LOGGERS: dict[str, Callable[[Path], Any]] = {
     "tensorboard": _tensorboard,
-    "csv": _csv,
     "wandb": _wandb,
     "mlflow": _mlflow,
 }

@@ -71,7 +71,7 @@ class Recipe:
     input_size: tuple[int, int] = (640, 640)
     """Height and width of the input, multiples of 32."""
     multi_scale: tuple[int, int] | None = (480, 800)
-    """Range of the input's shorter side, which changes every 10 steps; unset, it does not."""
+    """Range of the input's shorter side, which changes every 10 steps; with equal numbers, it does not."""
     augmentation: Annotated[Augmentation, tyro.conf.arg(name="")] = field(default_factory=Augmentation)
 
 
@@ -106,6 +106,12 @@ def check_recipe(recipe: Recipe) -> None:
     for name in ("mosaic_scale", "mixup_scale"):
         low, high = getattr(recipe.augmentation, name)
         _require(0 < low <= high, name, "is a range of positive factors", f"{low:g} {high:g}")
+    if recipe.epochs <= recipe.no_augmentation_epochs:
+        tail = recipe.no_augmentation_epochs
+        raise InvalidInput(
+            f"--epochs {recipe.epochs} leaves none with augmentation and the full learning rate, since the last {tail}"
+            " are without: --no-augmentation-epochs 0 or another number below."
+        )
     if recipe.clip_gradients is not None:
         _require(recipe.clip_gradients > 0, "clip_gradients", "must be positive", recipe.clip_gradients)
     height, width = recipe.input_size

@@ -36,7 +36,7 @@ from .report import write_picture, write_report
 from .schedule import Schedule
 from .start import build_model, open_weights
 from .state import Progress, TrainingState
-from .trainer import BEST, LAST, SCORE_THRESHOLD, Pace, Trainer
+from .trainer import BEST, LAST, OTHERS, SCORE_THRESHOLD, Pace, Trainer
 
 if TYPE_CHECKING:
     from yolox_deploy.train import TrainConfig
@@ -49,12 +49,18 @@ def train(config: TrainConfig, training: Dataset, validation: Dataset) -> None:
     model = make_model(config, training)
     fabric = make_fabric(config)
     fabric.launch()
-    if config.overwrite and not config.resume and fabric.is_global_zero:
-        for file in config.output.glob("*.pth"):
-            file.unlink()
     engine = make_engine(config, fabric, model, training)
     trainer = Trainer(engine, make_spec(config, training), validation, pace(config))
-    trainer.fit(batches(config, trainer, training))
+    stream = batches(config, trainer, training)
+    if not config.resume and fabric.is_global_zero:
+        for name in (LAST, BEST, OTHERS):  # of the training that is overwritten
+            for file in config.output.glob(name):
+                file.unlink()
+    try:
+        trainer.fit(stream)
+    finally:
+        for logger in fabric.loggers:
+            logger.finalize("success")
     if fabric.is_global_zero:
         report(config, trainer)
 
@@ -77,8 +83,12 @@ def report(config: TrainConfig, trainer: Trainer) -> None:
 
 
 def make_model(config: TrainConfig, training: Dataset) -> YOLOX:
-    """Fresh, or with the weights of a checkpoint; what is frozen is."""
-    checkpoint = open_weights(config.weights, config.pretrained, config.model, training.class_names, config.new_classes)
+    """Fresh, or with the weights of a checkpoint, unless the training goes on; what is frozen is."""
+    checkpoint = None
+    if not config.resume:
+        checkpoint = open_weights(
+            config.weights, config.pretrained, config.model, training.class_names, config.new_classes
+        )
     model, anew = build_model(config.model, len(training.class_names), checkpoint, config.new_classes, config.seed)
     freeze(model, config.freeze)
     if checkpoint is not None:
@@ -124,6 +134,8 @@ def make_fabric(config: TrainConfig) -> Fabric:
         raise InvalidInput(f"--device {hardware.device} --devices {hardware.devices}: {error}") from None
     if hardware.precision == "fp16" and fabric.device.type != "cuda":
         raise InvalidInput(f"--precision fp16 is for CUDA; on {fabric.device.type}, bf16 is the shorter format.")
+    if hardware.sync_norms and fabric.device.type != "cuda":
+        raise InvalidInput(f"--sync-norms is for CUDA, not for {fabric.device.type}.")
     return fabric
 
 
@@ -144,9 +156,7 @@ def make_engine(config: TrainConfig, fabric: Fabric, model: nn.Module, training:
     if config.resume:
         state.restore(config.output / LAST)
     average: Any = fabric.all_reduce if hardware.count_positives_globally else None
-    options = LoopOptions(
-        hardware.accumulate, hardware.channels_last, config.freeze, config.freeze_norms, config.skip_unreadable
-    )
+    options = LoopOptions(hardware.accumulate, hardware.channels_last, config.freeze, config.freeze_norms)
     return Engine(fabric, network, state, YOLOXLoss(STRIDES, average), schedule, options, config.output)
 
 
@@ -161,6 +171,9 @@ def meta(config: TrainConfig, training: Dataset) -> dict[str, Any]:
         "seed": config.seed,
         "recipe": asdict(config.recipe),
         "faithful": config.faithful,
+        "freeze": config.freeze,
+        "freeze_norms": config.freeze_norms,
+        "count_positives_globally": config.hardware.count_positives_globally,
     }
 
 
@@ -169,11 +182,12 @@ def batches(config: TrainConfig, trainer: Trainer, training: Dataset) -> Iterato
     recipe, hardware, fabric = config.recipe, config.hardware, trainer.fabric
     cv2.setNumThreads(0 if hardware.workers else 1)
     store = SampleStore(training.images, recipe.input_size)
-    store.keep(hardware.cache, hardware.cache_limit, config.output / "cache")
+    with fabric.rank_zero_first(local=True):  # the others find its files
+        store.keep(hardware.cache, hardware.cache_limit, config.output / "cache")
     share = Share(recipe.batch, hardware.accumulate, fabric.global_rank, fabric.world_size)
     steps = range(trainer.state.progress.step, trainer.schedule.steps)
     stream = Stream(len(store), share, steps, trainer.schedule.in_tail, config.seed)
-    dataset = TrainingSet(store, recipe.input_size, recipe.augmentation, config.seed)
+    dataset = TrainingSet(store, recipe.input_size, recipe.augmentation, config.seed, config.skip_unreadable)
     if fabric.is_global_zero and steps.start == 0:
         for number, step in enumerate((0, trainer.schedule.steps - 1)):
             show_batch(dataset, stream, step, training.class_names, config.output / f"batch_{number}.jpg")

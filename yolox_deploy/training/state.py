@@ -19,11 +19,26 @@ from .history import EpochRecord
 
 
 @dataclass
+class Tally:
+    """Of the epoch under way: sums of the loss parts over `batches`, in `steps` steps that took `seconds`."""
+
+    sums: dict[str, float] = field(default_factory=dict)
+    batches: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+    learning_rate: float = 0.0
+
+    def means(self) -> dict[str, float]:
+        return {name: value / self.batches for name, value in self.sums.items()}
+
+
+@dataclass
 class Progress:
     """How far a training is. step: steps done; epoch: epochs done. best_ap: a fraction, of the epoch `best_epoch`."""
 
     step: int = 0
     epoch: int = 0
+    tally: Tally = field(default_factory=Tally)
     best_ap: float = 0.0
     best_epoch: int = 0
     history: list[EpochRecord] = field(default_factory=list)
@@ -85,7 +100,8 @@ class TrainingState:
         if self.scaler is not None and content["scaler"] is not None:
             self.scaler.load_state_dict(content["scaler"])
         progress = content["progress"]
-        self.progress.__dict__.update(progress, history=[EpochRecord(**record) for record in progress["history"]])
+        history = [EpochRecord(**record) for record in progress["history"]]
+        self.progress.__dict__.update(progress, history=history, tally=Tally(**progress["tally"]))
 
 
 def _differences(former: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:

@@ -19,8 +19,9 @@ from .engine import Engine
 from .history import EpochRecord, history_json
 from .interrupt import Interrupt
 from .meter import Meter
+from .state import Tally
 
-LAST, BEST = "last.pth", "best.pth"
+LAST, BEST, OTHERS = "last.pth", "best.pth", "epoch_*.pth"
 SCORE_THRESHOLD = 0.001  # COCO's AP counts all detections
 
 
@@ -50,31 +51,37 @@ class Trainer:
         progress = self.state.progress
         with Interrupt() as interrupt:
             while progress.epoch < self.schedule.recipe.epochs and not self._is_stale():
-                self._epoch(batches, interrupt)
+                self._train_epoch(batches, interrupt)
+                self._end_epoch()
 
-    def _epoch(self, batches: Iterator[Batch], interrupt: Interrupt) -> None:
-        progress, recipe = self.state.progress, self.schedule.recipe
-        end = (progress.epoch + 1) * self.schedule.steps_per_epoch
-        title = f"epoch {progress.epoch + 1}/{recipe.epochs}"
-        meter = Meter(title, end - progress.step, recipe.batch, self.fabric.device, not self.fabric.is_global_zero)
+    def _train_epoch(self, batches: Iterator[Batch], interrupt: Interrupt) -> None:
+        """Also the rest of one, and nothing where only its evaluation is missing."""
+        progress, recipe, steps = self.state.progress, self.schedule.recipe, self.schedule.steps_per_epoch
+        end, title = (progress.epoch + 1) * steps, f"epoch {progress.epoch + 1}/{recipe.epochs}"
+        meter = Meter(title, steps, recipe.batch, progress.tally, self.fabric.device, not self.fabric.is_global_zero)
         self.engine.run(batches, end, interrupt, meter)
         meter.close()
+        self._save(LAST)  # before the evaluation, which may be interrupted or fail
         if progress.step < end:
-            self._save(LAST)
             self.fabric.print(f"{self.folder / LAST} holds all of it; the same command with --resume goes on.")
+            self.fabric.barrier()  # a process that leaves takes the others with it, and one of them is writing
             raise Interrupted
+
+    def _end_epoch(self) -> None:
+        progress, tally = self.state.progress, self.state.progress.tally
         progress.epoch += 1
         figures = self._evaluate() if self._is_due(self.pace.evaluate_every) else None
         record = EpochRecord(
             epoch=progress.epoch,
             step=progress.step,
-            learning_rate=meter.learning_rate,
-            losses=meter.means(),
+            learning_rate=tally.learning_rate,
+            losses=tally.means(),
             figures=figures,
-            images_per_second=meter.images_per_second,
-            seconds=meter.seconds,
+            images_per_second=tally.steps * self.schedule.recipe.batch / tally.seconds,
+            seconds=tally.seconds,
         )
         progress.history.append(record)
+        progress.tally = Tally()
         self._note(record)
 
     def _is_due(self, every: int | None) -> bool:
@@ -91,7 +98,7 @@ class Trainer:
         figures: dict[str, float] = {}
         if self.fabric.is_global_zero:
             detector = Detector(TorchRuntime(self.state.ema.model, self.spec, str(self.fabric.device)), SCORE_THRESHOLD)
-            figures = asdict(evaluate(detector, self.validation, self.schedule.recipe.batch))
+            figures = asdict(evaluate(detector, self.validation, self.engine.images_per_batch))
         found: dict[str, float] = self.fabric.broadcast(figures)
         return found
 
