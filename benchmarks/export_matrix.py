@@ -2,8 +2,10 @@
 
 Prints a Markdown table (kept in results/) and ends with one JSON line. Weights are seeded: what is shown is that the
 export is sound for every shape, not how well a model detects. fp16 and int8 are judged by the mean error of the output
-alone: the classes of a seeded model have all but equal scores, so that the least rounding decides between them. int8 is
-calibrated on generated images, without a sensitivity map.
+and, with the plain head, by the boxes and scores of the best anchors, not by detections: the classes of a seeded model
+have all but equal scores, so that the least rounding decides between them. int8 is calibrated on generated images,
+without a sensitivity map, and random weights amplify its errors from layer to layer as trained ones do not: its limit
+tells a graph that computes something else from one that rounds, no more.
 """
 
 from __future__ import annotations
@@ -35,8 +37,11 @@ from yolox_deploy.model.variants import VARIANTS, VariantName
 
 CALIBRATION_IMAGES = 8
 
-# The mean error of the output that is tolerated; detections are counted, but not judged.
-MEAN_ERRORS: dict[Precision, float] = {"fp16": 0.01, "int8": 0.2}
+# The errors of the output and of its best anchors that are tolerated; detections are counted, but not judged.
+LIMITS: dict[Precision, dict[str, float]] = {
+    "fp16": {"mean": 0.01, "anchor": 0.05},
+    "int8": {"mean": 0.2, "anchor": 0.9},  # boxes that have nothing to do with the reference's give 1 and more
+}
 
 Size = Literal["own", "640x640", "416x416", "384x640"]
 Batch = Literal["1", "3", "4", "dynamic"]
@@ -101,16 +106,22 @@ class Row:
         verdict = "pass" if report else f"FAIL: {report.problem()}"
         return (
             f"| {job.variant} | {job.target} | {job.precision} | {job.size} | {job.batch} | {job.head} |"
-            f" {report.detections} | {report.missed} | {report.extra} | {report.box_error:.1e} |"
-            f" {report.score_error:.1e} | {report.mean_error:.1e} | {self.megabytes:.1f} |"
+            f" {report.detections} | {report.missed} | {report.extra} | {_error(report.box_error)} |"
+            f" {_error(report.score_error)} | {_error(report.anchor_error)} | {_error(report.mean_error)} |"
+            f" {self.megabytes:.1f} |"
             f" {'' if self.build_seconds is None else self.build_seconds} | {self.seconds:.0f} | {verdict} |"
         )
 
 
+def _error(value: float | None) -> str:
+    """Exactly 0 is that of no pair, or of no anchors."""
+    return f"{value:.1e}" if value else "-"
+
+
 HEADER = (
     "| variant | target | precision | input | batch | head | detections | missed | extra | box error, px | score error"
-    " | mean error | MB | build, s | all, s | parity |\n"
-    "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
+    " | best anchors | mean error | MB | build, s | all, s | parity |\n"
+    "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
@@ -118,9 +129,8 @@ def export_one(trained: TrainedModel, job: Job, images: int) -> Row:
     """Export in a temporary folder and compare on generated images."""
     start, megabytes, build_seconds = time.monotonic(), 0.0, None
     tolerance = TOLERANCES[job.precision]
-    if job.precision in MEAN_ERRORS:
-        mean = MEAN_ERRORS[job.precision]
-        tolerance = replace(tolerance, mean=mean, alone_share=1.0, mean_box=1.0, mean_score=1.0)
+    if job.precision in LIMITS:
+        tolerance = replace(tolerance, alone_share=1.0, mean_box=1.0, mean_score=1.0, **LIMITS[job.precision])
     options = ExportOptions(calibration=shapes_images(CALIBRATION_IMAGES, seed=1))
     with tempfile.TemporaryDirectory() as folder:
         try:

@@ -1,6 +1,6 @@
-"""python -m benchmarks.targets: every target in every precision: size, AP and what it loses, time against ONNX Runtime.
+"""python -m benchmarks.targets: every target in every precision: size, AP and what it loses, frames a second.
 
-Artifacts come from `yolox-deploy export`, with the AP that it measured (`--data`). Time is that of the runtime alone,
+Artifacts come from `yolox-deploy export`, with the AP that it measured (`--data`). FPS is that of the runtime alone,
 one image on one thread, all artifacts in turn so that the machine's moods strike them alike: compare the ratios. Prints
 a Markdown table and ends with one JSON line.
 """
@@ -25,6 +25,7 @@ from runtimes.errors import InvalidInput
 from runtimes.load import load, model_file
 from runtimes.preprocess import preprocess
 from runtimes.spec import ModelSpec
+from runtimes.trt_engine import LIBRARIES
 from yolox_deploy.console import run
 from yolox_deploy.data.shapes import shapes_images
 
@@ -43,7 +44,11 @@ class TargetsConfig:
 
 @dataclass(frozen=True)
 class Row:
-    """One artifact. ap and drop in points, None where export did not measure them; int8_share None without a map."""
+    """One artifact. ap and drop in points, None where export did not measure them; int8_share None without a map.
+
+    speed, in times ONNX Runtime's in fp32, and milliseconds are None for an engine, whose GPU may not be here; its AP
+    is that of the graph that it was built from, where it could not run.
+    """
 
     target: str
     precision: str
@@ -51,8 +56,8 @@ class Row:
     ap: float | None
     drop: float | None
     int8_share: float | None
-    speed: float  # times ONNX Runtime in fp32
-    milliseconds: float
+    speed: float | None
+    milliseconds: float | None
 
     def __str__(self) -> str:
         cells = [
@@ -62,18 +67,18 @@ class Row:
             "" if self.ap is None else f"{self.ap:.2f}",
             "" if self.drop is None else f"{round(self.drop, 2) + 0.0:+.2f}",
             "" if self.int8_share is None else f"{self.int8_share:.0%}",
-            f"{self.speed:.2f}x",
+            "" if self.milliseconds is None else f"{1e3 / self.milliseconds:.1f}",
+            "" if self.speed is None else f"{self.speed:.2f}x",
         ]
         return f"| {' | '.join(cells)} |"
 
 
-HEADER = "| target | precision | MB | AP | drop | in int8 | speed |\n|---|---|---|---|---|---|---|"
+HEADER = "| target | precision | MB | AP | drop | in int8 | FPS | speed |\n|---|---|---|---|---|---|---|---|"
 
 
 def find_artifacts(folder: Path) -> list[Path]:
-    """The artifacts that run on a processor. Raises `InvalidInput` where ONNX fp32 is not among them."""
-    folders = sorted(spec.parent for spec in folder.glob("*/spec.json") if not spec.parent.name.startswith("."))
-    found = [artifact for artifact in folders if "-trt-" not in artifact.name]
+    """All artifacts. Raises `InvalidInput` where ONNX fp32 is not among them."""
+    found = sorted(spec.parent for spec in folder.glob("*/spec.json") if not spec.parent.name.startswith("."))
     if not any(artifact.name.endswith("-onnx-fp32") for artifact in found):
         raise InvalidInput(
             f"{folder} holds no ONNX artifact in fp32: export --target onnx --output {folder} writes one."
@@ -97,8 +102,8 @@ def measure_times(detectors: Sequence[Detector], runs: int) -> list[float]:
     return [median(seen[3:]) for seen in times]  # the first ones warm up
 
 
-def describe(artifact: Path, milliseconds: float, reference: float) -> Row:
-    """The row of one artifact."""
+def describe(artifact: Path, milliseconds: float | None, reference: float) -> Row:
+    """The row of one artifact. reference: the milliseconds of ONNX Runtime in fp32."""
     spec = ModelSpec.read(artifact / "spec.json")
     target = artifact.name.removeprefix(f"{spec.name}-").removesuffix(f"-{spec.precision}")
     path = model_file(artifact)
@@ -115,7 +120,7 @@ def describe(artifact: Path, milliseconds: float, reference: float) -> Row:
         ap=accuracy.get("ap"),
         drop=accuracy.get("drop"),
         int8_share=share,
-        speed=reference / milliseconds,
+        speed=None if milliseconds is None else reference / milliseconds,
         milliseconds=milliseconds,
     )
 
@@ -127,12 +132,13 @@ def _read(file: Path) -> dict[str, Any]:
 
 def command(config: TargetsConfig) -> None:
     artifacts = find_artifacts(config.artifacts)
-    detectors = [load(artifact, threads=1) for artifact in artifacts]
-    times = measure_times(detectors, config.runs)
+    timed = [artifact for artifact in artifacts if model_file(artifact).suffix not in LIBRARIES]
+    detectors = [load(artifact, threads=1) for artifact in timed]
+    times = dict(zip(timed, measure_times(detectors, config.runs), strict=True))
     for detector in detectors:
         detector.close()
-    reference = next(t for artifact, t in zip(artifacts, times, strict=True) if artifact.name.endswith("-onnx-fp32"))
-    rows = [describe(artifact, t, reference) for artifact, t in zip(artifacts, times, strict=True)]
+    reference = next(time for artifact, time in times.items() if artifact.name.endswith("-onnx-fp32"))
+    rows = [describe(artifact, times.get(artifact), reference) for artifact in artifacts]
     print(HEADER)
     for row in rows:
         print(row)

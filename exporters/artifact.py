@@ -14,6 +14,7 @@ from runtimes.detector import Detector
 from runtimes.errors import InvalidInput, MissingBackend
 from runtimes.load import load
 from runtimes.preprocess import Image
+from runtimes.proof import RECORD, proven_files
 from runtimes.spec import ModelSpec
 
 from .options import ExportOptions
@@ -94,7 +95,7 @@ def write_artifact(
         if spec.precision == "int8":
             record = {"float_layers": sorted(options.float_layers), "calibration_images": len(options.calibration)}
             (workshop / "int8.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        (workshop / "parity.json").write_text(report.to_json(), encoding="utf-8")
+        (workshop / RECORD).write_text(report.to_json(proven_files(workshop)), encoding="utf-8")
         replace_folder(workshop, folder)
     finally:
         shutil.rmtree(workshop, ignore_errors=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 from runtimes.errors import UserError
@@ -14,7 +15,8 @@ from runtimes.spec import Precision
 class Tolerance:
     """How far an artifact may be from its reference. None: measured, but not limited.
 
-    tensor: any output value, relative to max(1, |reference|). mean: the mean of all of them. box: pixels of the
+    tensor: any output value, relative to max(1, |reference|). mean: the mean of all of them. anchor: the
+    mean over the reference's best 100 anchors of |score difference| + 1 - IoU. box: pixels of the
     original image. score: absolute. mean_box, mean_score: the means, over the detections that both sides have, of
     1 - IoU and of the score's difference. min_score: detections from this confidence on are compared. alone_score: from
     this one on, a detection that only one side has counts as missed or extra. alone_share: how many may, as a share of
@@ -23,6 +25,7 @@ class Tolerance:
 
     tensor: float | None = 2e-2
     mean: float | None = 1e-4
+    anchor: float | None = None
     box: float | None = 0.05
     score: float | None = 1e-3
     mean_box: float = 0.01
@@ -76,7 +79,8 @@ class ParityReport:
     missed and extra: detections of one side alone, from the tolerance's alone_score on, of which there are `confident`
     on both sides together. tied: those that the other side computed as well, but did not choose between equals. Errors
     are the largest seen, or the mean; those of the output are None with NMS in the graph, where there is none to
-    compare. note: what the comparison could not cover on this machine.
+    compare, that of its anchors (see `anchor_errors`) with TopK too. note: what the comparison could not cover on this
+    machine.
     """
 
     tolerance: Tolerance
@@ -92,6 +96,7 @@ class ParityReport:
     mean_score_error: float
     tensor_error: float | None
     mean_error: float | None
+    anchor_error: float | None
     stages: tuple[Stage, ...] = field(default=())
     note: str = ""
 
@@ -111,6 +116,8 @@ class ParityReport:
             return f"the loaded file's output differs by {self.tensor_error:.2g} (tolerance {limit.tensor})"
         if self.mean_error is not None and _beyond(self.mean_error, limit.mean):
             return f"the loaded file's output differs by {self.mean_error:.2g} in the mean (tolerance {limit.mean})"
+        if self.anchor_error is not None and _beyond(self.anchor_error, limit.anchor):
+            return f"the best anchors' boxes and scores are off by {self.anchor_error:.2g} (tolerance {limit.anchor})"
         if self.missed + self.extra > limit.alone_share * self.confident:
             return (
                 f"of {self.confident} detections of both sides, {self.missed} are missed and {self.extra} are extra"
@@ -135,8 +142,10 @@ class ParityReport:
         found = f"{self.detections} detections, {self.missed} missed, {self.extra} extra"
         return f"{verdict}: {self.images} images, {found}, {errors}"
 
-    def to_json(self) -> str:
-        return json.dumps({"passed": bool(self), "problem": self.problem(), **asdict(self)}, indent=2) + "\n"
+    def to_json(self, files: Mapping[str, str] | None = None) -> str:
+        """files: name and sha256 of what was compared (see `runtimes.proof`)."""
+        content = {"passed": bool(self), "problem": self.problem(), "files": dict(files or {}), **asdict(self)}
+        return json.dumps(content, indent=2) + "\n"
 
 
 def _beyond(error: float, limit: float | None) -> bool:

@@ -52,9 +52,14 @@ class SensitivityMap:
         return sorted(self.layers, key=lambda name: -self.layers[name].error)
 
     def in_float(self, share: float) -> frozenset[str]:
-        """The layers that win the most by staying in float: most error for their work, up to this share of all work."""
+        """The layers that win the most by staying in float: most error for their work, up to this share of all work.
+
+        One that is more than the share alone is passed over.
+        """
         chosen: list[str] = []
         for name in sorted(self.layers, key=lambda name: -self.layers[name].error / self.layers[name].macs):
+            if self.share([name]) > share:
+                continue
             if self.share([*chosen, name]) > share:
                 break
             chosen.append(name)

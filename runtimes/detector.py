@@ -17,6 +17,8 @@ from .preprocess import Image, preprocess
 from .runtime import Runtime
 from .spec import ModelSpec
 
+MOST_AT_A_TIME = 8  # images of a sequence: more take memory and save no time
+
 
 class Detector:
     """Preprocess, infer, postprocess.
@@ -59,12 +61,13 @@ class Detector:
     def __call__(self, images: Image | Sequence[Image]) -> Detections | list[Detections]:
         """Detect in one BGR uint8 image (H, W, 3), or in a sequence of them, of any sizes.
 
+        An artifact that takes any batch gets up to 8 images of a sequence at a time; `detect_stream` lets you say.
         Raises `InvalidInput` where an image is something else.
         """
         # None is what cv2.imread gives for a file that it cannot read.
         if images is None or (isinstance(images, np.ndarray) and images.ndim < 4):
             return self._detect([images])[0]
-        return list(self.detect_stream(images))
+        return list(self.detect_stream(images, min(max(len(images), 1), MOST_AT_A_TIME)))
 
     def detect_stream(self, images: Iterable[Image], batch: int | None = None) -> Iterator[Detections]:
         """Detect in images as they come, in order. `batch` is for artifacts that take any; others have their own."""

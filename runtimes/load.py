@@ -12,6 +12,7 @@ from .errors import InvalidInput
 from .ncnn import NcnnRuntime
 from .onnx import OnnxRuntime
 from .openvino import OpenVINORuntime
+from .proof import check_proven
 from .runtime import Runtime
 from .spec import ModelSpec
 from .trt import TensorRTRuntime
@@ -39,8 +40,8 @@ def load(
     spec: only for files that carry none (see `foreign_spec`). Thresholds default to 0.25 and 0.65.
     backend_options: those of the backend's class, such as `threads` and `providers` of `OnnxRuntime`.
 
-    Raises `InvalidInput` for a path that is no artifact and for an option that the backend has not, `MissingBackend`
-    where the backend's package is missing.
+    Raises `InvalidInput` for a path that is no artifact, for files that are not those that were proven, and for an
+    option that the backend has not, `MissingBackend` where the backend's package is missing.
     """
     path = model_file(artifact)
     runtime = RUNTIMES[path.suffix]
@@ -48,6 +49,7 @@ def load(
     unknown = sorted(set(backend_options) - set(known))
     if unknown:
         raise InvalidInput(f"{path.suffix} files have no option {unknown[0]!r}; theirs are {', '.join(known)}.")
+    check_proven(path)
     return Detector(runtime(path, spec, **backend_options), score_threshold, nms_threshold)
 
 

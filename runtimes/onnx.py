@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import InvalidInput, MissingBackend, first_line
+from .errors import InvalidInput, MissingBackend, UserError, first_line
 from .runtime import check_graph, check_input, check_threads, one_spec
 from .spec import ModelSpec
 
@@ -69,7 +69,10 @@ class OnnxRuntime:
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
-            self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+            # Without its own fallback, which prints, and would take another provider than was asked for.
+            self._session: Any = onnxruntime.InferenceSession(
+                str(path), options, providers=list(providers), enable_fallback=0
+            )
         except Exception as error:  # onnxruntime has no common base class for what it raises
             raise InvalidInput(f"ONNX Runtime cannot load {path}: {first_line(error)}") from None
         metadata = self._session.get_modelmeta().custom_metadata_map
@@ -88,10 +91,14 @@ class OnnxRuntime:
 
     def infer(self, images: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """See `Runtime.infer`."""
-        if self._session is None:
+        session = self._session
+        if session is None:
             raise InvalidInput(f"{self.spec.name} is closed.")
         check_input(images, self.spec)
-        output: npt.NDArray[np.float32] = self._session.run(None, {self._input_name: images})[0]
+        try:
+            output: npt.NDArray[np.float32] = session.run(None, {self._input_name: images})[0]
+        except Exception as error:  # onnxruntime has no common base class for what it raises
+            raise UserError(f"ONNX Runtime failed on {self.spec.name}: {first_line(error)}") from None
         return output
 
     def close(self) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import functools
+import contextlib
+import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -67,6 +69,7 @@ class OpenVINORuntime:
             self.compiled: Any = core.compile_model(model, device, settings)
         except Exception as error:  # openvino has no common base class for what it raises
             raise InvalidInput(f"OpenVINO cannot compile {path} for {device}: {_reason(error)}") from None
+        _check_precision(self.compiled, device, inference_precision)
         self._tensor: Any = openvino.Tensor
         self._idle: deque[Any] = deque()
 
@@ -88,24 +91,40 @@ class OpenVINORuntime:
         request.set_input_tensor(self._tensor(images, shared_memory=True))
         request.start_async()
 
-        # Cached, so that a second call gives the same result, and the request back only once. `held`: the request reads
-        # this memory, but does not own it.
-        @functools.cache
-        def wait(held: object = images) -> npt.NDArray[np.float32]:
-            try:
-                request.wait()
-            except Exception as error:  # openvino has no common base class for what it raises
-                raise UserError(f"OpenVINO failed on {self.spec.name}: {_reason(error)}") from None
-            output: npt.NDArray[np.float32] = request.get_output_tensor().data.copy()
-            if self.compiled is compiled:
-                self._idle.append(request)
-            return output
+        lock = threading.Lock()
+        done: list[npt.NDArray[np.float32]] = []  # the result, so that a second call gives the same
 
+        def wait() -> npt.NDArray[np.float32]:
+            with lock:
+                if not done:
+                    done.append(self._take(request, compiled))
+                    keeper.detach()
+            return done[0]
+
+        # The request reads this memory, but does not own it: both live until it is done, also where nobody waits.
+        keeper = weakref.finalize(wait, _settle, request, images)
         return wait
+
+    def _take(self, request: Any, compiled: Any) -> npt.NDArray[np.float32]:
+        """Wait for a request, copy its result, and put the request back."""
+        try:
+            request.wait()
+        except Exception as error:  # openvino has no common base class for what it raises
+            raise UserError(f"OpenVINO failed on {self.spec.name}: {_reason(error)}") from None
+        output: npt.NDArray[np.float32] = request.get_output_tensor().data.copy()
+        if self.compiled is compiled:
+            self._idle.append(request)
+        return output
 
     def close(self) -> None:
         self._idle.clear()
         self.compiled = None
+
+
+def _settle(request: Any, images: npt.NDArray[Any]) -> None:
+    """Wait for what nobody waits for; `images` is what it reads."""
+    with contextlib.suppress(Exception):  # openvino has no common base class for what it raises
+        request.wait()
 
 
 def _check_options(hint: str, precision: str, threads: int | None) -> None:
@@ -130,6 +149,17 @@ def _check_device(core: Any, device: str, precision: str) -> None:
         raise MissingBackend(f"OpenVINO finds no {device} here, only {', '.join(known)}.")
     if precision == "bf16" and "BF16" not in core.get_property(device, "OPTIMIZATION_CAPABILITIES"):
         raise InvalidInput(f"this {device} computes no bf16; leave inference_precision at f32.")
+
+
+def _check_precision(compiled: Any, device: str, precision: str) -> None:
+    """OpenVINO takes another one, such as bf16 for f16, where the device has not what was asked for."""
+    names = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
+    try:
+        found = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+    except Exception:  # devices that do not tell, AUTO among them
+        return
+    if found not in (precision, names[precision]):
+        raise InvalidInput(f"this {device} computes {found} where it is asked for {precision}: ask for another.")
 
 
 def _read(core: Any, path: Path) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import time
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -74,7 +75,7 @@ def info_file(engine: Path) -> Path:
 
 
 def rebuild_command(engine: Path) -> str:
-    return f"python -m {__package__}.trt_rebuild {engine}"
+    return f"python -m {__package__}.trt_rebuild {shlex.quote(str(engine))}"
 
 
 def sha256(content: bytes) -> str:

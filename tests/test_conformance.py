@@ -79,6 +79,8 @@ def test_a_batch_is_what_its_images_are(detector: Detector, images: list[Image])
     singles = [detector(image) for image in images]
     assert all(same(a, b) for a, b in zip(detector(images), singles, strict=True))
     assert all(same(a, b) for a, b in zip(detector.detect_stream(iter(images)), singles, strict=True))
+    batched = list(detector.detect_stream(images, len(images)))
+    assert [len(found) for found in batched] == [len(found) for found in singles]
     at_once, _ = detector.infer(images)
     one_by_one = np.concatenate([detector.infer([image])[0] for image in images])
     assert np.abs(at_once - one_by_one).max() < 1e-2

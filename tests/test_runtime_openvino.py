@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from runtimes import InvalidInput, MissingBackend, ModelSpec, load
 from runtimes.openvino import RT_INFO, OpenVINORuntime
 from runtimes.preprocess import Image, preprocess
 from yolox_deploy.model.yolox import YOLOX
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +31,7 @@ def openvino_artifact(
 def copied(openvino_artifact: Artifact, tmp_path: Path) -> Path:
     """The model file of an artifact that a test may spoil."""
     shutil.copytree(openvino_artifact.folder, tmp_path / "artifact")
+    (tmp_path / "artifact" / "parity.json").unlink()  # which would tell at once
     return tmp_path / "artifact" / "model.xml"
 
 
@@ -104,6 +108,53 @@ def test_memory_lives_as_long_as_it_is_read(
             rubbish = [np.full_like(inputs, 7) for _ in range(8)]
             assert np.array_equal(wait(), expected)
             del rubbish
+
+
+DROPPED = """
+import sys
+import numpy as np
+from runtimes import load
+
+runtime = load(sys.argv[1], threads=1).runtime
+pixels = np.zeros((40, 3, *runtime.spec.input_size), np.float32)
+for _ in range(60):
+    own = pixels.copy()  # large enough that it goes back to the system as soon as nothing holds it
+    wait = runtime.start(own)
+    del own, wait
+print("alive")
+"""
+
+
+def test_a_result_that_nobody_waits_for_harms_nobody(openvino_artifact: Artifact) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", DROPPED, str(openvino_artifact.folder)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr
+
+
+def test_two_threads_may_wait_for_one_result(
+    openvino_artifact: Artifact, images: list[Image], small_spec: ModelSpec
+) -> None:
+    inputs, _ = preprocess(images[:1], small_spec)
+    with load(openvino_artifact.folder) as detector, ThreadPoolExecutor(4) as threads:
+        runtime = detector.runtime
+        assert isinstance(runtime, OpenVINORuntime)
+        for _ in range(30):
+            wait = runtime.start(inputs)
+            results = [future.result() for future in [threads.submit(wait) for _ in range(4)]]
+            assert all(result is results[0] for result in results)
+            assert len(runtime._idle) == 1  # the request came back once
+
+
+def test_a_precision_that_the_processor_has_not_is_no_silent_other(openvino_artifact: Artifact) -> None:
+    if "FP16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this processor computes fp16")
+    with pytest.raises(InvalidInput, match="where it is asked for f16"):
+        load(openvino_artifact.folder, inference_precision="f16")
 
 
 def test_closed_while_one_is_running(openvino_artifact: Artifact, images: list[Image], small_spec: ModelSpec) -> None:

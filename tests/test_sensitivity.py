@@ -77,6 +77,8 @@ def test_what_stays_in_float_is_the_most_error_for_the_least_work() -> None:
     assert EXAMPLE.in_float(0.1) == {"a"}
     assert EXAMPLE.in_float(0.25) == {"a", "c"}
     assert EXAMPLE.in_float(1) == set("abcd")
+    costly_first = SensitivityMap("abc", "def", 2, {"stem": Layer(9, 30), "a": Layer(0.1, 5), "b": Layer(0.01, 65)})
+    assert costly_first.in_float(0.1) == {"a"}  # the stem alone is too much work
     assert EXAMPLE.share(["a", "b"]) == pytest.approx(0.8)
     assert EXAMPLE.ranked == ["a", "b", "c", "d"]
 

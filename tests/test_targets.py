@@ -38,10 +38,26 @@ def test_the_table(
     assert [(row["target"], row["precision"]) for row in rows] == [("ncnn", "int8"), ("onnx", "fp32")]
     assert (rows[0]["ap"], rows[0]["drop"], rows[0]["int8_share"]) == (28.5, 0.1, pytest.approx(0.7))
     assert (rows[1]["speed"], rows[1]["ap"]) == (1, None)
+    assert table[2].count("|") == table[0].count("|")
     sizes = sum((int8.folder / name).stat().st_size for name in ("model.param", "model.bin"))
     assert rows[0]["megabytes"] == sizes / 1e6
     assert table[0] == targets.HEADER.splitlines()[0]
     assert table[2].startswith("| ncnn | int8 |")
+
+
+def test_an_engine_has_a_row_without_times(
+    artifact: Artifact, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(artifact.folder, tmp_path / artifact.folder.name)
+    engine = tmp_path / "yolox-nano-trt-rtx-fp16"
+    shutil.copytree(artifact.folder, engine)
+    (engine / "spec.json").write_text((engine / "spec.json").read_text().replace('"fp32"', '"fp16"'))
+    (engine / "model.rtx").write_bytes(bytes(1500))
+    (engine / "accuracy.json").write_text('{"ap": 28.5, "drop": 0.1}')
+    assert targets.main([str(tmp_path), "--runs", "2"]) == 0
+    rows = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
+    assert [(row["target"], row["ap"], row["speed"]) for row in rows] == [("onnx", None, 1), ("trt-rtx", 28.5, None)]
+    assert rows[1]["megabytes"] == 0.0015
 
 
 def test_without_the_one_to_compare_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -69,14 +69,17 @@ def write_int8(write: Callable[[frozenset[str]], Artifact], sensitivity: Sensiti
     Raises the last `AccuracyLost` or `ParityError` where even half of the work in float does not help.
     """
     share = FLOAT_SHARE
+    floats = sensitivity.in_float(share)
     while True:
-        floats = sensitivity.in_float(share)
         print(f"{len(floats)} layers stay in float, {sensitivity.share(floats):.1%} of the work", flush=True)
         try:
             return write(floats)
         except (AccuracyLost, ParityError) as error:
-            share *= 2
             broken_before = isinstance(error, ParityError) and error.report.broken_stage() is not None
-            if broken_before or share > MOST_FLOAT_SHARE:
-                raise
+            tried = floats
+            while floats == tried:  # a share can be too small for one layer more
+                share *= 2
+                if broken_before or share > MOST_FLOAT_SHARE:
+                    raise
+                floats = sensitivity.in_float(share)
             print(f"{error} Trying with more layers in float.", flush=True)

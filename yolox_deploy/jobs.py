@@ -41,7 +41,7 @@ class Jobs:
     def write_all(self, specs: Sequence[tuple[str, ModelSpec]]) -> None:
         """Write an artifact for each target and spec. Where there are several, one that fails does not stop the others.
 
-        Raises `UserError` in the end where one failed.
+        Raises `UserError` in the end where one failed, whatever its toolchain raised.
         """
         failed = 0
         for target, spec in specs:
@@ -50,10 +50,12 @@ class Jobs:
             print(f"{spec.name} -> {target} {spec.precision}, {height}x{width}, batch {batch}", flush=True)
             try:
                 show(self.write(target, spec))
-            except (UserError, RuntimeError) as error:  # toolchains raise the latter
-                if len(specs) == 1:
+            except Exception as error:  # the toolchains have no common base class for what they raise
+                known = isinstance(error, UserError)
+                if len(specs) == 1 and known:
                     raise
-                print(f"error: {target} {spec.precision}: {first_line(error)}", file=sys.stderr)
+                what = first_line(error) if known else f"{type(error).__name__}: {first_line(error)}"
+                print(f"error: {target} {spec.precision}: {what}", file=sys.stderr)
                 failed += 1
         if failed:
             raise UserError(f"{failed} of {len(specs)} artifacts were not written.")

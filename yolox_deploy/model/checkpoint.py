@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from runtimes.errors import InvalidInput
-from yolox_deploy.files import replacing, sha256_file
+from runtimes.proof import sha256_file
+from yolox_deploy.files import replacing
 
 from .mmdet_keys import StateDict, mmdet_keys, official_keys
 from .safe_load import safe_load

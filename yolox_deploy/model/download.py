@@ -12,7 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from runtimes.errors import InvalidInput, UserError
-from yolox_deploy.files import sha256_file
+from runtimes.proof import sha256_file
 
 from .variants import VariantName
 

@@ -1,0 +1,47 @@
+"""parity.json names the files that were proven, by their hashes: what is loaded has to be what was proven."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from .errors import InvalidInput
+
+RECORD = "parity.json"
+PROVEN_SUFFIXES = (".onnx", ".xml", ".bin", ".param")  # an engine can be built anew, and has its hash in engine.json
+
+
+def sha256_file(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def proven_files(folder: Path) -> dict[str, str]:
+    """Name and hash of each model file in an artifact's folder."""
+    return {file.name: sha256_file(file) for file in sorted(folder.iterdir()) if file.suffix in PROVEN_SUFFIXES}
+
+
+def check_proven(model: Path) -> None:
+    """Raise `InvalidInput` where a model file, or the weights beside it, is not the one that was proven.
+
+    Files without a record, such as those of other exporters, pass.
+    """
+    record = model.with_name(RECORD)
+    if not record.exists():
+        return
+    try:
+        files = json.loads(record.read_text(encoding="utf-8"))["files"]
+        expected = {name: str(files[name]) for name in (model.name, f"{model.stem}.bin") if name in files}
+    except (ValueError, TypeError, KeyError) as error:
+        raise InvalidInput(f"{record} is damaged: {error!r}. Export again.") from None
+    for name, digest in expected.items():
+        file = model.with_name(name)
+        if file.exists() and sha256_file(file) != digest:
+            raise InvalidInput(
+                f"{file} is not the file that was proven: it is damaged, or was changed. Export it again, or delete"
+                f" {RECORD} beside it if it was you who changed it."
+            )

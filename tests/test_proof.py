@@ -1,0 +1,52 @@
+"""What is loaded has to be what was proven."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from exporters.artifact import Artifact, write_artifact
+from runtimes import InvalidInput, ModelSpec, load
+from runtimes.preprocess import Image
+from yolox_deploy.model.yolox import YOLOX
+
+
+@pytest.fixture(params=["onnx", "openvino", "ncnn"])
+def folder(
+    request: pytest.FixtureRequest, seeded_nano: YOLOX, small_spec: ModelSpec, images: list[Image], tmp_path: Path
+) -> Path:
+    spec = replace(small_spec, input_size=(64, 96), decoded=request.param != "ncnn")
+    return write_artifact(seeded_nano, spec, request.param, tmp_path, images[:1]).folder
+
+
+def test_weights_that_changed_are_noticed(folder: Path) -> None:
+    """A few bytes in the middle: every backend would load the file, and detect something else."""
+    weights = max(folder.iterdir(), key=lambda file: file.stat().st_size)
+    content = bytearray(weights.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 64] = bytes(64)
+    with load(folder):
+        pass
+    weights.write_bytes(content)
+    with pytest.raises(InvalidInput, match=f"{weights.name} is not the file that was proven"):
+        load(folder)
+    (folder / "parity.json").unlink()
+    with load(folder):  # whoever changed it on purpose can
+        pass
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"passed": true}', '{"files": 3}'])
+def test_a_damaged_record_is_one_sentence(text: str, artifact: Artifact, tmp_path: Path) -> None:
+    shutil.copytree(artifact.folder, tmp_path / "copy")
+    (tmp_path / "copy" / "parity.json").write_text(text)
+    with pytest.raises(InvalidInput, match=r"parity\.json is damaged"):
+        load(tmp_path / "copy")
+
+
+def test_the_record_names_the_files(folder: Path) -> None:
+    names = json.loads((folder / "parity.json").read_text())["files"].keys()
+    assert set(names) == {file.name for file in folder.iterdir() if file.suffix != ".json"}
