@@ -1,7 +1,8 @@
 """python -m benchmarks.train_step: a training step of ours against one written as the official code writes it.
 
 Both train the same network on the same batch, in turn, so that the machine's moods strike them alike: compare the
-ratios. The plain step is fp32, contiguous, with the parts in `plain_loss`; ours is channels-last, in fp32 and in bf16.
+ratios. The plain step is fp32, contiguous, with the parts in `plain_loss`; ours is channels-last, in fp32 and in bf16,
+and beside that fp32 contiguous, and bf16 through torch.compile where --compile asks for it.
 Prints a Markdown table and ends with one JSON line.
 """
 
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,6 +43,8 @@ class TrainStepConfig:
     """Objects in each image."""
     rounds: int = 8
     """Timed rounds."""
+    compile: bool = False
+    """Measure torch.compile too; compiling takes minutes."""
     device: str = "cpu"
     """Where to train."""
 
@@ -52,22 +56,27 @@ class Row:
     model: str
     objects: int
     plain: float
+    contiguous: float
     fp32: float
     bf16: float
+    compiled: float | None
     plain_loss: float
     loss: float
 
     def __str__(self) -> str:
         return (
-            f"| {self.model} | {self.objects} | {self.plain:.3f} | {self.fp32:.3f} ({self.plain / self.fp32:.2f}x) |"
-            f" {self.bf16:.3f} ({self.plain / self.bf16:.2f}x) | {self.plain_loss * 1e3:.0f} |"
-            f" {self.loss * 1e3:.0f} ({self.plain_loss / self.loss:.1f}x) |"
+            f"| {self.model} | {self.objects} | {self.plain:.3f} | {self._step(self.contiguous)} |"
+            f" {self._step(self.fp32)} | {self._step(self.bf16)} | {self._step(self.compiled)} |"
+            f" {self.plain_loss * 1e3:.0f} | {self.loss * 1e3:.0f} ({self.plain_loss / self.loss:.1f}x) |"
         )
+
+    def _step(self, seconds: float | None) -> str:
+        return "" if seconds is None else f"{seconds:.3f} ({self.plain / seconds:.2f}x)"
 
 
 HEADER = (
-    "| model | objects | plain step, s | ours, fp32 | ours, bf16 | plain loss, ms | our loss, ms |\n"
-    "|---|---|---|---|---|---|---|"
+    "| model | objects | plain step, s | ours, contiguous | ours, fp32 | ours, bf16 | bf16, compiled | plain loss, ms"
+    " | our loss, ms |\n|---|---|---|---|---|---|---|---|---|"
 )
 
 
@@ -86,20 +95,24 @@ def make_batch(config: TrainStepConfig, objects: int) -> tuple[Tensor, list[Tens
 
 
 def make_step(config: TrainStepConfig, kind: str, objects: int) -> Callable[[], None]:
-    """One whole step: forward, loss, backward, optimizer, average. kind: "plain", "fp32" or "bf16"."""
+    """One whole step: forward, loss, backward, optimizer, average.
+
+    kind: "plain", or of ours "contiguous", "fp32", "bf16" or "compiled".
+    """
     torch.manual_seed(0)
     model = YOLOX(config.model).to(config.device).train()
     images, labels, size = make_batch(config, objects)
-    if kind != "plain":
+    if kind not in ("plain", "contiguous"):
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         images = images.to(memory_format=torch.channels_last)
     optimizer = make_optimizer(model, recipe_for(config.model))
+    network: Callable[[Tensor], Tensor] = torch.compile(model) if kind == "compiled" else model
     average = PlainEMA(model, 0.9998) if kind == "plain" else ModelEMA(model, 0.9998)
     plain, ours = PlainLoss(), YOLOXLoss()
 
     def step() -> None:
-        with torch.autocast(config.device, torch.bfloat16, enabled=kind == "bf16"):
-            predictions = model(images)
+        with torch.autocast(config.device, torch.bfloat16, enabled=kind in ("bf16", "compiled")):
+            predictions = network(images)
         total = plain(predictions, labels, size) if kind == "plain" else ours(predictions, labels, size).total
         total.backward()
         optimizer.step()
@@ -141,11 +154,12 @@ def measure(steps: dict[str, Callable[[], None]], rounds: int, device: str) -> d
 def command(config: TrainStepConfig) -> None:
     rows = []
     for objects in config.objects:
-        steps = {kind: make_step(config, kind, objects) for kind in ("plain", "fp32", "bf16")}
+        kinds = ["plain", "contiguous", "fp32", "bf16", *(["compiled"] if config.compile else [])]
+        steps = {kind: make_step(config, kind, objects) for kind in kinds}
         steps |= {f"{kind}_loss": make_loss(config, kind, objects) for kind in ("plain", "our")}
         found = measure(steps, config.rounds, config.device)
-        found["loss"] = found.pop("our_loss")
-        rows.append(Row(config.model, objects, **found))
+        times: dict[str, Any] = {"compiled": None, "loss": found.pop("our_loss"), **found}
+        rows.append(Row(config.model, objects, **times))
     print(HEADER)
     for row in rows:
         print(row)

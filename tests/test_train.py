@@ -154,21 +154,90 @@ def test_two_processes_are_one_with_the_doubled_batch(squares: Path, tmp_path: P
         torch.testing.assert_close(two["raw_model"][key], value, rtol=1e-5, atol=1e-5)
 
 
-def test_accumulated_batches_are_one_large_one(squares: Path, tmp_path: Path) -> None:
-    """But for the positives that each part is divided by, and batch norm."""
-    fixed = [
-        "--freeze-norms",
-        "--epochs",
-        "1",
-        "--no-augmentation-epochs",
-        "0",
-        "--warmup-epochs",
-        "0",
-        "--accumulate",
-        "2",
-    ]
-    assert run(squares, tmp_path / "run", *fixed) == 0
-    assert safe_load(tmp_path / "run" / "last.pth")["progress"]["step"] == 3
+ONE_EPOCH = ["--epochs", "1", "--no-augmentation-epochs", "0", "--warmup-epochs", "0"]
+
+
+def test_accumulated_batches_are_one_large_one(tmp_path: Path) -> None:
+    """With the same objects in every image, so that all parts have as many positives, and fixed batch norms."""
+    data = write_squares(tmp_path / "data", {"train": 1, "val": 1})
+    annotations = data / "annotations" / "instances_train.json"
+    content = json.loads(annotations.read_text())
+    for index in range(1, 4):
+        (data / "train" / f"{index}.png").write_bytes((data / "train" / "0.png").read_bytes())
+        content["images"].append({**content["images"][0], "id": index, "file_name": f"{index}.png"})
+        copies = [{**entry, "image_id": index, "id": 10 * index + entry["id"]} for entry in content["annotations"][:2]]
+        content["annotations"] += copies
+    annotations.write_text(json.dumps(content))
+    plain = ["--mosaic", "0", "--hsv", "0", "--flip", "0", "--multi-scale", "64", "64", "--freeze-norms", *ONE_EPOCH]
+    for name, options in {"one": [], "four": ["--accumulate", "4"]}.items():
+        assert run(data, tmp_path / name, *plain, "--learning-rate", "1", *options) == 0
+    one, four = (safe_load(tmp_path / name / "last.pth") for name in ("one", "four"))
+    assert one["progress"]["step"] == four["progress"]["step"] == 1
+    started = {name: value for name, value in one["raw_model"].items() if value.is_floating_point()}
+    for name, value in started.items():
+        torch.testing.assert_close(four["raw_model"][name], value, rtol=1e-4, atol=1e-5)
+    assert run(data, tmp_path / "four", *plain, "--learning-rate", "1", "--accumulate", "2", "--resume") == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--precision", "bf16", "--no-channels-last", "--save-every", "1"],
+        ["--recipe", "improved", "--clip-gradients", "1", "--logger", "tensorboard"],
+    ],
+    ids=["bf16", "improved"],
+)
+def test_other_ways_to_train(options: list[str], squares: Path, tmp_path: Path) -> None:
+    assert run(squares, tmp_path / "run", *ONE_EPOCH, *options) == 0
+    content = safe_load(tmp_path / "run" / "last.pth")
+    assert content["progress"]["step"] == 3
+    assert all(torch.isfinite(value).all() for value in content["raw_model"].values())
+    names = {file.name for file in (tmp_path / "run").rglob("*")}
+    assert ("epoch_001.pth" in names) == ("--save-every" in options)
+    assert any(name.startswith("events.out") for name in names) == ("tensorboard" in options)
+
+
+def test_gradients_are_clipped_to_the_norm(squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    norms: list[float] = []
+    original = Engine._clip_gradients
+
+    def watched(engine: Engine, batch: Batch) -> None:
+        original(engine, batch)
+        found = [p.grad.norm() for p in engine.state.model.parameters() if p.grad is not None]
+        norms.append(float(torch.stack(found).norm()))
+
+    monkeypatch.setattr(Engine, "_clip_gradients", watched)
+    assert run(squares, tmp_path, *ONE_EPOCH, "--clip-gradients", "0.5") == 0
+    assert len(norms) == 3 and all(norm == pytest.approx(0.5, rel=1e-3) for norm in norms)
+
+
+def test_gradients_that_are_not_finite_stop_and_leave_the_batch(
+    squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Engine._clip_gradients
+
+    def spoiled(engine: Engine, batch: Batch) -> None:
+        gradient = next(engine.state.model.parameters()).grad
+        assert gradient is not None
+        gradient.fill_(float("inf"))
+        original(engine, batch)
+
+    monkeypatch.setattr(Engine, "_clip_gradients", spoiled)
+    assert run(squares, tmp_path, *ONE_EPOCH, "--clip-gradients", "10") == 1
+    error = capsys.readouterr().err
+    assert "the gradients are not finite at step 0" in error and "Traceback" not in error
+    assert (tmp_path / "not_finite_0.pt").exists()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    "options", [["--precision", "fp16", "--clip-gradients", "10"], ["--precision", "bf16", "--compile"]]
+)
+def test_on_a_gpu(options: list[str], squares: Path, tmp_path: Path) -> None:
+    assert run(squares, tmp_path, "--device", "cuda", *options) == 0
+    content = safe_load(tmp_path / "last.pth")
+    assert content["progress"]["step"] == 9
+    assert all(torch.isfinite(value).all() for value in content["raw_model"].values())
 
 
 def test_fine_tuning_to_other_classes(
@@ -253,6 +322,73 @@ def test_unreadable_images(squares: Path, tmp_path: Path, capsys: pytest.Capture
         == 0
     )
     assert "left out: " in capsys.readouterr().err
+
+
+def test_unreadable_images_of_any_split_and_format(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """YOLO's labels are fractions, so that images are opened before the training starts."""
+    for split, count in {"train": 4, "val": 3}.items():
+        (tmp_path / "images" / split).mkdir(parents=True)
+        (tmp_path / "labels" / split).mkdir(parents=True)
+        for index in range(count):
+            cv2.imwrite(str(tmp_path / "images" / split / f"{index}.jpg"), np.full((96, 128, 3), 90, np.uint8))
+            (tmp_path / "labels" / split / f"{index}.txt").write_text("0 0.5 0.5 0.4 0.4\n")
+    (tmp_path / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [thing]\n")
+    (tmp_path / "images" / "train" / "1.jpg").write_bytes(b"no image")
+    whole = (tmp_path / "images" / "val" / "0.jpg").read_bytes()
+    (tmp_path / "images" / "val" / "0.jpg").write_bytes(whole[: len(whole) // 2])
+    assert run(tmp_path / "data.yaml", tmp_path / "run") == 1
+    error = capsys.readouterr().err
+    assert "1.jpg is not an image" in error and "--skip-unreadable" in error
+    assert run(tmp_path / "data.yaml", tmp_path / "run", *ONE_EPOCH, "--skip-unreadable") == 0
+    left_out = [line for line in capsys.readouterr().err.splitlines() if line.startswith("left out: ")]
+    assert len(left_out) == 2 and "train/1.jpg" in left_out[0] and "val/0.jpg" in left_out[1]
+
+
+@pytest.mark.parametrize(
+    ("box", "says"),
+    [([300, 10, 40, 40], "lie wholly outside their images"), ([-50, 10, 40, 40], "lie wholly outside their images")],
+)
+def test_boxes_outside(box: list[int], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_squares(tmp_path / "data", {"train": 4, "val": 2})
+    file = data / "annotations" / "instances_train.json"
+    content = json.loads(file.read_text())
+    content["annotations"][0]["bbox"] = box
+    file.write_text(json.dumps(content))
+    assert run(data, tmp_path / "run") == 1
+    error = capsys.readouterr().err
+    assert says in error and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_labels_of_an_image_that_was_resized(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_squares(tmp_path / "data", {"train": 4, "val": 2})
+    file = data / "annotations" / "instances_train.json"
+    content = json.loads(file.read_text())
+    for entry in content["images"]:
+        entry["height"], entry["width"] = 2 * entry["height"], 2 * entry["width"]
+    file.write_text(json.dumps(content))
+    assert run(data, tmp_path / "run") == 1
+    assert "one of them was turned or resized" in capsys.readouterr().err
+
+
+def test_one_process_that_fails_ends_all(squares: Path, tmp_path: Path) -> None:
+    data = write_squares(tmp_path / "data", {"train": 4, "val": 2})
+    (data / "train" / "2.png").write_bytes(b"no image")
+    arguments = ["--data", str(data), "--output", str(tmp_path / "run"), *SMALL, *SHORT, "--devices", "2"]
+    command = [sys.executable, "-m", "yolox_deploy.train", *arguments, "--device", "cpu", "--mosaic", "0"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, check=False, timeout=120)
+    assert done.returncode == 1
+    assert "2.png is not an image" in done.stderr and "Traceback" not in done.stderr, done.stderr
+
+
+def test_an_official_checkpoint_of_the_same_number_of_classes(
+    squares: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The official trainer notes no class names."""
+    torch.save({"model": safe_load(trained / "best.pth")["model"]}, tmp_path / "official.pth")
+    assert run(squares, tmp_path / "run", *ONE_EPOCH, "--weights", str(tmp_path / "official.pth")) == 0
+    assert "names no classes: taken to be those of the data" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import tyro
 from tqdm import tqdm
 
+from runtimes.detections import Detections
 from runtimes.detector import Detector
 from runtimes.errors import InvalidInput
 from runtimes.spec import ModelSpec
@@ -86,11 +87,22 @@ def evaluate(detector: Detector, dataset: Dataset, batch: int = 1) -> CocoFigure
     Raises `InvalidInput` where the classes of model and data set do not fit.
     """
     categories = match_categories(detector.spec, dataset)
+    return coco_figures(dataset, dataset_results(dataset, detect_all(detector, dataset, batch), categories))
+
+
+def detect_all(detector: Detector, dataset: Dataset, batch: int = 1) -> list[Detections]:
+    """The detections in every image of the data set, in its order. Shows a progress bar."""
     images = tqdm(dataset.read_images(), unit="image", desc=detector.spec.name)
-    results: list[dict[str, Any]] = []
-    for image, detections in zip(dataset.images, detector.detect_stream(images, batch), strict=True):
-        results += coco_results(detections, image.image_id, categories)
-    return coco_figures(dataset, results)
+    return list(detector.detect_stream(images, batch))
+
+
+def dataset_results(dataset: Dataset, found: Sequence[Detections], categories: Sequence[int]) -> list[dict[str, Any]]:
+    """Detections in every image of the data set as entries in COCO's results format."""
+    return [
+        entry
+        for image, detections in zip(dataset.images, found, strict=True)
+        for entry in coco_results(detections, image.image_id, categories)
+    ]
 
 
 def match_categories(spec: ModelSpec, dataset: Dataset) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from runtimes.errors import InvalidInput
 
 from .console import require, run
 from .data.dataset import check_trainable
-from .data.open import open_dataset
+from .data.open import decodable, open_dataset
 from .files import check_output_folder
 from .model.variants import VARIANTS, VariantName
 from .options import check_positive
@@ -39,11 +39,13 @@ class HardwareOptions:
     precision: PrecisionName = "fp32"
     """Number format of the network; weights, loss and boxes stay in fp32."""
     accumulate: int = 1
-    """Batches that make one step, where the memory does not hold them at once."""
+    """Batches that make one step, where the memory does not hold them at once. Each has its own batch-norm statistics
+    and divides its loss by its own positives."""
     sync_norms: bool = False
     """Batch-norm statistics over all devices; CUDA only."""
     count_positives_globally: bool = False
-    """Divide the loss by the positives of all devices instead of each device's own: equal to one large batch."""
+    """Divide the loss by the positives of all devices instead of each device's own: with --accumulate 1 and fixed
+    batch norms, that is equal to one large batch."""
     channels_last: bool = True
     """Memory format of images and activations."""
     compile: bool = False
@@ -102,7 +104,7 @@ class TrainConfig:
     patience: int | None = None
     """End after so many measurements without a better AP."""
     skip_unreadable: bool = False
-    """Take the next image for one that cannot be read, and say which, instead of stopping."""
+    """Do without images that cannot be read, and say which, instead of stopping."""
     logger: tuple[Logger, ...] = ("tensorboard",)
     """Where figures go, besides history.json; without a name after it, nowhere else."""
     hardware: Annotated[HardwareOptions, tyro.conf.arg(name="")] = field(default_factory=HardwareOptions)
@@ -130,7 +132,7 @@ def _variant_of(weights: Path) -> VariantName:
 
 def check(config: TrainConfig) -> None:
     """Raise `InvalidInput` for what can be known to be wrong before any work."""
-    require("torch", "lightning_fabric", "pycocotools")
+    require("torch", "lightning_fabric", "psutil", "pycocotools")
     check_recipe(config.recipe)
     hardware = config.hardware
     check_positive(
@@ -173,11 +175,13 @@ def check(config: TrainConfig) -> None:
 
 def command(config: TrainConfig) -> None:
     check(config)
-    training = open_dataset(config.data, config.train_split)
+    training = open_dataset(config.data, config.train_split, config.skip_unreadable)
     left_out = check_trainable(training)
     if left_out:
         print(f"{left_out} boxes have no area in their image and are left out.")
-    validation = open_dataset(config.data, config.val_split)
+    validation = open_dataset(config.data, config.val_split, config.skip_unreadable)
+    if config.skip_unreadable:
+        validation = decodable(validation)
     check_trainable(validation)
     if validation.class_names != training.class_names:
         raise InvalidInput(f"{validation.source} does not have the classes of {training.source}, in the same order.")

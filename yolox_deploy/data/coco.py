@@ -14,7 +14,7 @@ import numpy as np
 from runtimes.errors import InvalidInput
 
 from .dataset import Dataset, LabelledImage, Splits
-from .images import image_size
+from .images import known_size
 
 PREFIX = "instances_"
 
@@ -86,7 +86,7 @@ def _labelled(entry: Any, folder: Path, objects: Sequence[Any], indices: dict[in
     return LabelledImage(
         image_id=entry["id"],
         path=path,
-        size=(int(entry["height"]), int(entry["width"])) if known else image_size(path),
+        size=(int(entry["height"]), int(entry["width"])) if known else known_size(path),
         boxes=boxes,
         class_ids=np.array([indices[item["category_id"]] for item in objects], np.int64),
         area=np.array(areas, np.float64),

@@ -14,6 +14,8 @@ from runtimes.errors import InvalidInput
 
 from .images import ImageFiles
 
+MOST_OUTSIDE = 0.01  # of all boxes; some slips are in every data set
+
 Labels = npt.NDArray[np.float32]  # (n, 5): left, top, right, bottom in pixels, class index
 
 
@@ -117,11 +119,25 @@ def training_labels(image: LabelledImage) -> Labels:
     return np.concatenate([boxes, image.class_ids[:, None]], axis=1)[useful].astype(np.float32)
 
 
+def lie_outside(image: LabelledImage) -> npt.NDArray[np.bool_]:
+    """Which boxes have no part in their image, (n,)."""
+    height, width = image.size
+    beyond = np.array([width, height])
+    return np.asarray(((image.boxes[:, :2] >= beyond) | (image.boxes[:, 2:] <= 0)).any(axis=1), np.bool_)
+
+
 def check_trainable(dataset: Dataset) -> int:
-    """Raise `InvalidInput` where there is nothing to learn from.
+    """Raise `InvalidInput` where there is nothing to learn from, or many boxes lie outside their images.
 
     Returns how many boxes are left out, crowds aside, since they have no area in their image.
     """
+    outside = [image for image in dataset.images if lie_outside(image).any()]
+    count, boxes = sum(int(lie_outside(image).sum()) for image in outside), sum(len(i.boxes) for i in dataset.images)
+    if count > MOST_OUTSIDE * boxes:
+        raise InvalidInput(
+            f"{count} of the {boxes} boxes of {dataset.source} lie wholly outside their images, such as one of"
+            f" {outside[0].path.name}: they are of other images, or in other units."
+        )
     used = sum(len(training_labels(image)) for image in dataset.images)
     if not used:
         raise InvalidInput(f"{dataset.source} holds no boxes to learn from: are the labels where they should be?")

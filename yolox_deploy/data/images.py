@@ -9,12 +9,16 @@ from typing import overload
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from runtimes.errors import InvalidInput, MissingBackend, first_line
 from runtimes.preprocess import Image
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+UNKNOWN_SIZE = (0, 0)
 EXIF_ORIENTATION = 0x0112
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+JPEG_TAIL = 4096  # bytes: some cameras write on after the end
 LYING = {5, 6, 7, 8}  # orientations that swap width and height
 
 
@@ -27,7 +31,15 @@ def read_image(path: Path) -> Image:
         raise InvalidInput(f"cannot read the image {path}: {error}.") from None
     if image is None:
         raise InvalidInput(f"{path} is not an image that OpenCV reads.")
+    if is_cut_short(content):
+        raise InvalidInput(f"{path} is not an image that OpenCV reads whole: the file is cut short.")
     return image.astype(np.uint8, copy=False)
+
+
+def is_cut_short(content: npt.NDArray[np.uint8]) -> bool:
+    """Whether a JPEG lacks its end, which OpenCV before 5 fills with grey and takes for an image."""
+    encoded = content.tobytes()
+    return encoded.startswith(JPEG_START) and JPEG_END not in encoded[-JPEG_TAIL:]
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -42,6 +54,14 @@ def image_size(path: Path) -> tuple[int, int]:
             return (image.width, image.height) if lying else (image.height, image.width)
     except (OSError, Pillow.DecompressionBombError) as error:
         raise InvalidInput(f"{path} is not an image that Pillow reads: {first_line(error)}.") from None
+
+
+def known_size(path: Path) -> tuple[int, int]:
+    """`image_size`, or `UNKNOWN_SIZE` for what is no image: whether that is an error is not for a reader to say."""
+    try:
+        return image_size(path)
+    except InvalidInput:
+        return UNKNOWN_SIZE
 
 
 class ImageFiles(Sequence[Image]):

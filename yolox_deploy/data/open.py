@@ -3,29 +3,58 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+
+from tqdm import tqdm
 
 from runtimes.errors import InvalidInput
 
 from .coco import coco_splits
 from .dataset import Dataset, Splits
+from .images import UNKNOWN_SIZE, read_image
 from .voc import voc_splits
 from .yolo_txt import yolo_splits
 
 ALIASES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
 
 
-def open_dataset(path: Path, splits: Sequence[str] = ()) -> Dataset:
+def open_dataset(path: Path, splits: Sequence[str] = (), skip_unreadable: bool = False) -> Dataset:
     """The splits of a data set, as one: a folder in COCO's, Pascal VOC's or YOLO's layout, or YOLO's YAML.
 
     `val` also finds `val2017`, `valid` and `validation`, and so for the others. Without names, it is the only split
-    there is, else `val`, else `test`. Raises `InvalidInput` for whatever is wrong with it.
+    there is, else `val`, else `test`. Raises `InvalidInput` for whatever is wrong with it; with `skip_unreadable`,
+    images that cannot be opened are left out and named instead.
     """
     found = find_splits(path)
     names = [find_split(found, split, path) for split in splits] or [default_split(found, path)]
-    return join([found[name]() for name in dict.fromkeys(names)], path)
+    dataset = join([found[name]() for name in dict.fromkeys(names)], path)
+    unreadable = [image.path for image in dataset.images if image.size == UNKNOWN_SIZE]
+    return without_images(dataset, unreadable, skip_unreadable)
+
+
+def decodable(dataset: Dataset) -> Dataset:
+    """The data set without the images that cannot be read whole, which are named. Reads all of them."""
+    broken = []
+    for image in tqdm(dataset.images, unit="image", desc="reading"):
+        try:
+            read_image(image.path)
+        except InvalidInput:
+            broken.append(image.path)
+    return without_images(dataset, broken, skip=True)
+
+
+def without_images(dataset: Dataset, unreadable: Sequence[Path], skip: bool) -> Dataset:
+    """Leave images out, and say so. Raises `InvalidInput` where that was not asked for, or none are left."""
+    if unreadable and not skip:
+        many = f" {len(unreadable)} such files are in {dataset.source};" if len(unreadable) > 1 else ""
+        raise InvalidInput(f"{unreadable[0]} is not an image;{many} --skip-unreadable trains without them.")
+    for path in unreadable:
+        print(f"left out: {path} is not an image that can be read.", file=sys.stderr, flush=True)
+    gone = set(unreadable)
+    return replace(dataset, images=tuple(image for image in dataset.images if image.path not in gone))
 
 
 def find_splits(path: Path) -> Splits:

@@ -72,7 +72,14 @@ class SampleStore(Sequence[Sample]):
         return hashlib.sha256(f"{path.absolute()} {stat.st_mtime_ns} {stat.st_size} {self.size}".encode()).hexdigest()
 
     def _read(self, index: int) -> Image:
-        return fit(Sample(read_image(self.images[index].path), np.zeros((0, 5), np.float32)), self.size).image
+        labelled = self.images[index]
+        image = read_image(labelled.path)
+        if image.shape[:2] != labelled.size:
+            raise InvalidInput(
+                f"{labelled.path} has {image.shape[0]} rows and {image.shape[1]} columns, its labels are of"
+                f" {labelled.size[0]} and {labelled.size[1]}: one of them was turned or resized."
+            )
+        return fit(Sample(image, np.zeros((0, 5), np.float32)), self.size).image
 
     def _labels(self, index: int) -> np.ndarray:
         """Of the fitted image."""

@@ -12,7 +12,7 @@ from runtimes.errors import InvalidInput
 from yolox_deploy.files import read_text
 
 from .dataset import Dataset, LabelledImage, Splits, labelled_image
-from .images import IMAGE_SUFFIXES, image_size
+from .images import IMAGE_SUFFIXES, known_size
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class VocFolder:
     def _labelled(self, number: int, path: Path) -> LabelledImage:
         found = self._annotations[path.stem]
         class_ids = [self._classes.index(name) for name in found.names]
-        return labelled_image(number, path, found.size or image_size(path), found.boxes, class_ids)
+        return labelled_image(number, path, found.size or known_size(path), found.boxes, class_ids)
 
     @cached_property
     def _stems(self) -> dict[str, list[str]]:

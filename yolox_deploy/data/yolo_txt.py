@@ -12,7 +12,7 @@ from runtimes.errors import InvalidInput, MissingBackend, first_line
 from yolox_deploy.files import read_text
 
 from .dataset import Dataset, LabelledImage, Splits, labelled_image
-from .images import IMAGE_SUFFIXES, image_size
+from .images import IMAGE_SUFFIXES, known_size
 
 SPLIT_KEYS = ("train", "training", "val", "valid", "validation", "test")
 USUAL_NAMES = ("data.yaml", "dataset.yaml")
@@ -125,7 +125,7 @@ def _labelled(number: int, path: Path, yaml: YoloYaml) -> LabelledImage:
     file = label_file(path)
     lines = read_text(file).splitlines() if file.exists() else []
     objects = [_object(line, yaml, f"{file}:{row}") for row, line in enumerate(lines, 1) if line.strip()]
-    height, width = size = image_size(path)
+    height, width = size = known_size(path)
     boxes = [[left * width, top * height, right * width, bottom * height] for _, (left, top, right, bottom) in objects]
     return labelled_image(number, path, size, boxes, [index for index, _ in objects])
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from lightning_fabric import Fabric
@@ -30,7 +30,8 @@ class NotFinite(UserError):
 
 @dataclass(frozen=True)
 class LoopOptions:
-    """How the loop runs; none of it changes what is learned beyond rounding, but for `freeze` and `freeze_norms`."""
+    """How the loop runs. channels_last changes nothing beyond rounding; accumulated batches have statistics and
+    positives of their own."""
 
     accumulate: int = 1
     channels_last: bool = True
@@ -62,23 +63,25 @@ class Engine:
     def run(self, batches: Iterator[Batch], until: int, interrupt: Interrupt, meter: Meter) -> None:
         """Train from the step that the state is at up to step `until`, or to an interrupt."""
         set_training_mode(self.state.model, self.options.freeze, self.options.freeze_norms)
-        while self.state.progress.step < until and not self._is_stopped(interrupt):
-            parts = [self._next(batches) for _ in range(self.options.accumulate)]
+        while self.state.progress.step < until:
+            parts = [next(batches) for _ in range(self.options.accumulate)]
+            problems = [problem for batch in parts for problem in batch.unreadable]
+            stopped, failed = self._anywhere(interrupt.wanted, bool(problems))
+            if problems:
+                raise InvalidInput(f"{problems[0]} --skip-unreadable leaves such images out.")
+            if failed:
+                raise SystemExit(1)  # the process that has the image says so
+            if stopped:
+                return
             meter.update(self.step(parts), self.schedule.learning_rate(self.state.progress.step - 1))
 
-    def _is_stopped(self, interrupt: Interrupt) -> bool:
-        """Whether any process was interrupted: a step takes all of them."""
+    def _anywhere(self, *flags: bool) -> list[bool]:
+        """Which of these hold in any process: a step takes all of them, and who waited alone would wait for ever."""
         if self.fabric.world_size == 1:
-            return interrupt.wanted
-        wanted = torch.tensor(float(interrupt.wanted), device=self.fabric.device)
-        found: Any = self.fabric.all_reduce(wanted, reduce_op="sum")
-        return bool(found > 0)
-
-    def _next(self, batches: Iterator[Batch]) -> Batch:
-        batch = next(batches)
-        if batch.unreadable:
-            raise InvalidInput(f"{batch.unreadable[0]} --skip-unreadable leaves such images out.")
-        return batch
+            return [*flags]
+        here = torch.tensor(flags, dtype=torch.float32, device=self.fabric.device)
+        found: Any = self.fabric.all_reduce(here, reduce_op="sum")
+        return [bool(value) for value in found > 0]
 
     def step(self, parts: Sequence[Batch]) -> list[Losses]:
         """One step of the optimizer over the batches of all parts."""
@@ -93,14 +96,23 @@ class Engine:
                 self._check_finite(losses, batch)
                 self.fabric.backward(losses.total / len(parts))
             found.append(losses)
-        clip = self.schedule.recipe.clip_gradients
-        if clip is not None:
-            self.fabric.clip_gradients(self.network, optimizer, max_norm=clip)
+        self._clip_gradients(parts[-1])
         optimizer.step()
         optimizer.zero_grad()
         self.state.ema.update(self.state.model)
         progress.step += 1
         return found
+
+    def _clip_gradients(self, batch: Batch) -> None:
+        clip = self.schedule.recipe.clip_gradients
+        if clip is None:
+            return
+        norm: Any = self.fabric.clip_gradients(
+            self.network, self.state.optimizer, max_norm=clip, error_if_nonfinite=False
+        )
+        # A scaler, that of fp16, finds overflows itself: it leaves the step out and scales less.
+        if self.state.scaler is None and not torch.isfinite(norm):
+            self._refuse(batch, "the gradients are", {"norm": float(norm)})
 
     def losses(self, batch: Batch) -> Losses:
         step = self.state.progress.step
@@ -110,14 +122,17 @@ class Engine:
         return self.criterion(self.network(images), labels, (height, width), self.schedule.in_tail(step))  # type: ignore
 
     def _check_finite(self, losses: Losses, batch: Batch) -> None:
-        if torch.isfinite(losses.total):
-            return
-        file, parts = self.folder / f"not_finite_{self.fabric.global_rank}.pt", losses.items()
+        if not torch.isfinite(losses.total):
+            self._refuse(batch, "the loss is", losses.items())
+
+    def _refuse(self, batch: Batch, what: str, parts: Mapping[str, float]) -> NoReturn:
+        """Keep the batch and the weights, and raise `NotFinite`."""
+        file = self.folder / f"not_finite_{self.fabric.global_rank}.pt"
         content = {"images": batch.images, "labels": batch.labels, "raw_model": self.state.model.state_dict()}
         with replacing(file) as part:
-            torch.save(content | {"losses": parts}, part)
+            torch.save(content | {"losses": dict(parts)}, part)
         raise NotFinite(
-            f"the loss is not finite at step {self.state.progress.step} ({parts}); the batch and the weights are in"
+            f"{what} not finite at step {self.state.progress.step} ({parts}); the batch and the weights are in"
             f" {file}. A lower --learning-rate, --clip-gradients 10 or --precision fp32 may help."
         )
 

@@ -1,10 +1,13 @@
-"""Where the figures of a training go, besides its own files: Lightning's loggers, each with its own package."""
+"""Where the figures of a training go, besides its own files. Each logger needs its own package, and nothing else."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from lightning_fabric.loggers.logger import Logger
+from lightning_fabric.utilities.rank_zero import rank_zero_only
 
 from yolox_deploy.console import require
 
@@ -16,18 +19,54 @@ def _tensorboard(folder: Path) -> Any:
     return TensorBoardLogger(folder, name="tensorboard", version="")
 
 
-def _wandb(folder: Path) -> Any:
-    require("wandb", "pytorch_lightning")
-    from pytorch_lightning.loggers import WandbLogger
+class MetricsLogger(Logger):
+    """Hands each step's figures, by name, to a function, in the first process alone. `finish` ends the run.
 
-    return WandbLogger(project="yolox-deploy", name=folder.name, save_dir=folder)
+    Not Lightning's own loggers for W&B and MLflow: they come with pytorch_lightning, which brings a Fabric of its own.
+    """
+
+    def __init__(self, name: str, log: Callable[[Mapping[str, float], int], object], finish: Callable[[], object]):
+        self._name, self._log, self._finish = name, log, finish
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        self._log(metrics, step or 0)
+
+    @rank_zero_only
+    def log_hyperparams(self, *arguments: Any, **options: Any) -> None: ...
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        self._finish()
+
+
+def _wandb(folder: Path) -> Any:
+    require("wandb")
+    import wandb
+
+    run = wandb.init(project="yolox-deploy", name=folder.name, dir=folder)
+    return MetricsLogger("wandb", lambda metrics, step: run.log(dict(metrics), step=step), run.finish)
 
 
 def _mlflow(folder: Path) -> Any:
-    require("mlflow", "pytorch_lightning")
-    from pytorch_lightning.loggers import MLFlowLogger
+    require("mlflow")
+    import mlflow
 
-    return MLFlowLogger(experiment_name="yolox-deploy", run_name=folder.name)
+    mlflow.set_experiment("yolox-deploy")
+    mlflow.start_run(run_name=folder.name)
+
+    def log(metrics: Mapping[str, float], step: int) -> None:
+        mlflow.log_metrics(dict(metrics), step=step)
+
+    return MetricsLogger("mlflow", log, mlflow.end_run)
 
 
 LOGGERS: dict[str, Callable[[Path], Any]] = {

@@ -14,12 +14,24 @@ from .state import Tally
 
 
 class Meter:
-    """The progress bar of one epoch: the means of the loss parts so far, images/s and memory. Adds to its `tally`."""
+    """The progress bar of one epoch: the means of the loss parts so far, images/s and memory. Adds to its `tally`.
+
+    steps_after: of the epochs that follow, for the time that the whole training still takes. ap: the last one measured.
+    """
 
     def __init__(
-        self, title: str, steps: int, images_per_step: int, tally: Tally, device: torch.device, quiet: bool
+        self,
+        title: str,
+        steps: int,
+        images_per_step: int,
+        tally: Tally,
+        device: torch.device,
+        quiet: bool,
+        steps_after: int = 0,
+        ap: float | None = None,
     ) -> None:
         self.tally, self.images_per_step, self.device = tally, images_per_step, device
+        self.last_step, self.ap = steps + steps_after, ap
         self.bar = tqdm(
             total=steps, initial=tally.steps, desc=title, unit="step", disable=quiet, leave=False, dynamic_ncols=True
         )
@@ -38,7 +50,10 @@ class Meter:
         self.before = now
         values = {name: f"{value:.3f}" for name, value in tally.means().items()}
         speed = {"lr": f"{learning_rate:.2g}", "images/s": f"{self.images_per_second:.1f}", "memory": self.memory()}
-        self.bar.set_postfix(values | speed, refresh=False)
+        accuracy = {} if self.ap is None else {"AP": f"{self.ap:.3f}"}
+        left = (self.last_step - tally.steps) * tally.seconds / tally.steps
+        rest = {"all done in": tqdm.format_interval(left)}
+        self.bar.set_postfix(accuracy | values | speed | rest, refresh=False)
         self.bar.update()
 
     @property

@@ -12,16 +12,21 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from exporters.torch_runtime import TorchRuntime
 from runtimes.detector import Detector
 from runtimes.preprocess import Image
 from yolox_deploy.console import is_installed
 from yolox_deploy.data.dataset import Dataset
-from yolox_deploy.evaluate import CocoFigures, coco_evaluation, coco_figures, match_categories
+from yolox_deploy.evaluate import (
+    CocoFigures,
+    coco_evaluation,
+    coco_figures,
+    dataset_results,
+    detect_all,
+    match_categories,
+)
 from yolox_deploy.files import replacing, write_text
-from yolox_deploy.results import coco_results
 
 from .confusion import confusion_matrix
 from .history import EpochRecord
@@ -67,13 +72,8 @@ def write_report(
     tail_epoch: the first without augmentation. options: of the training, for the record.
     """
     categories = match_categories(detector.spec, dataset)
-    images = tqdm(dataset.read_images(), unit="image", desc="report")
-    found = list(detector.detect_stream(images, 8))
-    entries = [
-        entry
-        for image, detections in zip(dataset.images, found, strict=True)
-        for entry in coco_results(detections, image.image_id, categories)
-    ]
+    found = detect_all(detector, dataset, 8)
+    entries = dataset_results(dataset, found, categories)
     precision = coco_precision(dataset, entries)
     results = Results(
         variant=detector.spec.name,

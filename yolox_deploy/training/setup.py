@@ -36,7 +36,7 @@ from .report import write_picture, write_report
 from .schedule import Schedule
 from .start import build_model, open_weights
 from .state import Progress, TrainingState
-from .trainer import BEST, LAST, OTHERS, SCORE_THRESHOLD, Pace, Trainer
+from .trainer import BEST, LAST, SCORE_THRESHOLD, WRITTEN, Pace, Trainer
 
 if TYPE_CHECKING:
     from yolox_deploy.train import TrainConfig
@@ -53,7 +53,7 @@ def train(config: TrainConfig, training: Dataset, validation: Dataset) -> None:
     trainer = Trainer(engine, make_spec(config, training), validation, pace(config))
     stream = batches(config, trainer, training)
     if not config.resume and fabric.is_global_zero:
-        for name in (LAST, BEST, OTHERS):  # of the training that is overwritten
+        for name in WRITTEN:  # by the training that is overwritten
             for file in config.output.glob(name):
                 file.unlink()
     try:
@@ -173,6 +173,7 @@ def meta(config: TrainConfig, training: Dataset) -> dict[str, Any]:
         "faithful": config.faithful,
         "freeze": config.freeze,
         "freeze_norms": config.freeze_norms,
+        "accumulate": config.hardware.accumulate,
         "count_positives_globally": config.hardware.count_positives_globally,
     }
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from runtimes.coco import COCO_CLASS_NAMES
 from runtimes.errors import InvalidInput
 from yolox_deploy.model.checkpoint import Checkpoint, read_checkpoint
 from yolox_deploy.model.download import official_weights
@@ -28,6 +29,11 @@ def open_weights(
         return None
     checkpoint = read_checkpoint(path)
     checkpoint.require(model, None)
+    if not checkpoint.class_names and checkpoint.num_classes == len(class_names) and not new_classes:
+        coco = default_class_names(checkpoint.num_classes)[0]
+        if tuple(coco) == tuple(class_names) or len(class_names) != len(COCO_CLASS_NAMES):
+            print(f"{path} names no classes: taken to be those of the data, in the same order.", flush=True)
+            return checkpoint
     known = checkpoint.class_names or default_class_names(checkpoint.num_classes)[0]
     if tuple(known) != tuple(class_names) and not new_classes:
         raise InvalidInput(

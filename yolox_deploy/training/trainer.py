@@ -21,7 +21,9 @@ from .interrupt import Interrupt
 from .meter import Meter
 from .state import Tally
 
-LAST, BEST, OTHERS = "last.pth", "best.pth", "epoch_*.pth"
+LAST, BEST = "last.pth", "best.pth"
+# What a training leaves that another one in its place must not find, as patterns.
+WRITTEN = (LAST, BEST, "epoch_*.pth", "not_finite_*.pt", "tensorboard/events.out.tfevents.*")
 SCORE_THRESHOLD = 0.001  # COCO's AP counts all detections
 
 
@@ -58,7 +60,16 @@ class Trainer:
         """Also the rest of one, and nothing where only its evaluation is missing."""
         progress, recipe, steps = self.state.progress, self.schedule.recipe, self.schedule.steps_per_epoch
         end, title = (progress.epoch + 1) * steps, f"epoch {progress.epoch + 1}/{recipe.epochs}"
-        meter = Meter(title, steps, recipe.batch, progress.tally, self.fabric.device, not self.fabric.is_global_zero)
+        meter = Meter(
+            title=title,
+            steps=steps,
+            images_per_step=recipe.batch,
+            tally=progress.tally,
+            device=self.fabric.device,
+            quiet=not self.fabric.is_global_zero,
+            steps_after=(recipe.epochs - progress.epoch - 1) * steps,
+            ap=next((record.figures["AP"] for record in reversed(progress.history) if record.figures), None),
+        )
         self.engine.run(batches, end, interrupt, meter)
         meter.close()
         self._save(LAST)  # before the evaluation, which may be interrupted or fail
