@@ -1,0 +1,142 @@
+"""python -m benchmarks.kit: every intermediate result of detecting, in files, for runtimes in other languages.
+
+    python -m benchmarks.kit my_yolox.pth --output kit
+    python -m benchmarks.kit_score kit RESULTS
+
+Written from a checkpoint or an artifact. The kit of one model in two artifacts can be scored against each other: a kit
+is its own results.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import cv2
+import tyro
+
+from runtimes.errors import InvalidInput
+from runtimes.preprocess import letterbox
+from runtimes.runtime import Runtime
+from yolox_deploy.console import run
+from yolox_deploy.files import check_output_folder
+from yolox_deploy.options import ForeignOptions, check_thresholds
+
+from .kit_cases import MADE, MADE_RATIO, Case, image_cases, made_output
+from .kit_manifest import MANIFEST, Kit, describe_file, tolerances
+from .kit_readme import kit_readme
+from .kit_steps import Array, Settings, dtype_of, later_steps, make_input, write_step
+from .reference import open_reference
+
+
+@dataclass(frozen=True)
+class KitConfig:
+    """Write what each step from image to detections leaves, so that a runtime in any language can be checked by it."""
+
+    model: Annotated[Path, tyro.conf.Positional]
+    """Checkpoint, or artifact without NMS or TopK in its graph."""
+    output: Path
+    """Folder to write; it must be empty or not exist."""
+    score_threshold: float = 0.01
+    """Candidates below it are dropped."""
+    nms_threshold: float = 0.65
+    """IoU over which two boxes of a class are one."""
+    input_size: tuple[int, int] | None = None
+    """Height and width of the network input; checkpoints only (an artifact has its own)."""
+    foreign: Annotated[ForeignOptions, tyro.conf.arg(name="")] = field(default_factory=ForeignOptions)
+
+
+def check(config: KitConfig) -> None:
+    """Raise for what can be known to be wrong before any work."""
+    check_thresholds(score_threshold=config.score_threshold, nms_threshold=config.nms_threshold)
+    if config.score_threshold == 0:
+        raise InvalidInput("--score-threshold must be over 0: with it, every anchor is a candidate.")
+    check_output_folder(config.output, "--output")
+    if config.output.exists() and any(config.output.iterdir()):
+        raise InvalidInput(f"{config.output} is not empty: name a new folder.")
+
+
+def image_steps(case: Case, runtime: Runtime, settings: Settings) -> tuple[dict[str, Array], float]:
+    """What every step makes of an image, and the ratio of its letterbox."""
+    canvas, ratio = letterbox(case.image, settings.spec.input_size, settings.spec.pad_value)
+    network_input = make_input(canvas, settings, ratio)
+    output = runtime.infer(network_input[None])[0]
+    return {"letterbox": canvas, "input": network_input, **later_steps(output, settings, ratio)}, ratio
+
+
+def write_case(
+    folder: Path, name: str, about: str, steps: dict[str, Array], settings: Settings, ratio: float
+) -> dict[str, Any]:
+    """Write the files of one case. Returns what the manifest says of it."""
+    files = {}
+    for step, array in steps.items():
+        path = folder / name / f"{step}.bin"
+        write_step(path, step, array, settings.spec)
+        files[step] = describe_file(path, array.astype(dtype_of(step, settings.spec)), folder)
+    return {"name": name, "about": about, "ratio": ratio, "files": files}
+
+
+def write_image(folder: Path, case: Case) -> dict[str, Any]:
+    """Write the image itself, to look at and to read without a library. Returns what the manifest says of it."""
+    path = folder / case.name / "image.bin"
+    path.write_bytes(case.image.tobytes())
+    path.with_suffix(".png").write_bytes(cv2.imencode(".png", case.image)[1].tobytes())
+    return describe_file(path, case.image, folder)
+
+
+def write_kit(runtime: Runtime, settings: Settings, folder: Path) -> Kit:
+    """Write a whole kit into `folder`."""
+    cases = []
+    for case in image_cases(settings.spec.input_size):
+        steps, ratio = image_steps(case, runtime, settings)
+        cases.append(write_case(folder, case.name, case.about, steps, settings, ratio))
+        cases[-1]["files"] = {"image": write_image(folder, case), **cases[-1]["files"]}
+    made = later_steps(made_output(settings.spec), settings, MADE_RATIO)
+    cases.append(write_case(folder, "made", MADE, made, settings, MADE_RATIO))
+    kit = Kit(folder, settings, {case["name"]: case for case in cases}, tolerances(settings))
+    (folder / MANIFEST).write_text(kit.to_json(), encoding="utf-8")
+    (folder / "README.md").write_text(kit_readme(settings), encoding="utf-8")
+    return kit
+
+
+def summary(kit: Kit) -> dict[str, Any]:
+    """How many rows each list holds, by case."""
+    counts = {
+        case: {step: entry["files"][step]["shape"][0] for step in ("candidates", "nms")}
+        for case, entry in kit.cases.items()
+    }
+    return {"kit": str(kit.folder), "model": kit.settings.spec.name, "steps": kit.settings.steps, "rows": counts}
+
+
+def command(config: KitConfig) -> None:
+    check(config)
+    runtime = open_reference(config.model, config.foreign, config.input_size)
+    settings = Settings(runtime.spec, config.score_threshold, config.nms_threshold)
+    part = config.output.absolute().with_name(f".{config.output.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        part.mkdir(parents=True)
+        kit = write_kit(runtime, settings, part)
+        part.replace(config.output)
+    finally:
+        runtime.close()
+        shutil.rmtree(part, ignore_errors=True)
+    content = {**summary(kit), "kit": str(config.output)}
+    for name, rows in content["rows"].items():
+        print(f"{name}: {rows['candidates']} candidates, {rows['nms']} after NMS")
+    if not any(rows["nms"] for name, rows in content["rows"].items() if name != "made"):
+        print("note: the model finds nothing in the images; a lower --score-threshold would test more.")
+    print(json.dumps(content))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return run("python -m benchmarks.kit", KitConfig, command, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

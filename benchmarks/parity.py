@@ -1,0 +1,118 @@
+"""python -m benchmarks.parity: are these artifacts still the model that was trained? For your own CI, before shipping.
+
+    python -m benchmarks.parity artifacts/* --reference my_yolox.pth --images my_images --junit parity.xml
+
+Each artifact is compared with the reference in tensors and detections, by the tolerances of its precision, and in what
+its spec says. Prints one line a check, ends with one JSON line, and exits with 1 where a check fails.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from tqdm import tqdm
+
+from runtimes.errors import InvalidInput, UserError
+from yolox_deploy.console import run
+from yolox_deploy.export import verification_images
+from yolox_deploy.files import check_output_file, write_text
+from yolox_deploy.options import ForeignOptions
+
+from .checks import Examined, Result, examine
+from .junit import junit_xml
+from .reference import open_reference
+
+WORDS: dict[Result, str] = {"passed": "passed ", "failed": "FAILED ", "skipped": "skipped"}
+
+
+@dataclass(frozen=True)
+class ParityConfig:
+    """Prove that artifacts are the reference model: same spec, same tensors, same detections."""
+
+    artifacts: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Artifacts: their folders, or the model files in them."""
+    reference: Path
+    """What they have to equal: the checkpoint, or an artifact in fp32 without NMS or TopK in its graph."""
+    images: Path | None = None
+    """Folder of images to compare on; unset, generated ones."""
+    input_size: tuple[int, int] | None = None
+    """Height and width that a checkpoint runs at, if the artifacts were exported at another size than its own."""
+    junit: Path | None = None
+    """Write a JUnit report (XML) to this file, one test case a check."""
+    json: Path | None = None
+    """Write the JSON to this file as well."""
+    skip_missing: bool = False
+    """Skip artifacts whose backend is not on this machine, instead of failing."""
+    foreign: Annotated[ForeignOptions, tyro.conf.arg(name="")] = field(default_factory=ForeignOptions)
+
+
+def check(config: ParityConfig) -> None:
+    """Raise for what can be known to be wrong before any work."""
+    if not config.artifacts:
+        raise InvalidInput("name the artifacts to compare with the reference.")
+    for option, path in (("--junit", config.junit), ("--json", config.json)):
+        if path is not None:
+            check_output_file(path, option)
+
+
+def print_checks(examined: Examined) -> None:
+    for check in examined.checks:
+        print(f"{WORDS[check.result]}  {examined.artifact}  {check.name}" + (check.message and f": {check.message}"))
+    for note in examined.notes:
+        print(f"note     {examined.artifact}: {note}")
+
+
+def summary(examined: Sequence[Examined]) -> str:
+    """Artifacts and checks, counted."""
+    results = [check.result for one in examined for check in one.checks]
+    counts = ", ".join(f"{results.count(result)} {result}" for result in WORDS)
+    unseen = sum(one.report is None for one in examined)
+    return f"artifacts: {len(examined)}; checks: {len(results)}, {counts}" + (
+        f"; {unseen} of the artifacts could not be compared" if unseen else ""
+    )
+
+
+def to_dict(config: ParityConfig, images: int, examined: Sequence[Examined]) -> dict[str, Any]:
+    return {
+        "passed": all(examined),
+        "reference": str(config.reference),
+        "images": images,
+        "artifacts": [one.to_dict() for one in examined],
+    }
+
+
+def command(config: ParityConfig) -> None:
+    check(config)
+    images = verification_images(config.images)
+    reference = open_reference(config.reference, config.foreign, config.input_size)
+    if config.images is None:
+        print(f"note     compared on {len(images)} generated images; --images DIR with your own proves more.")
+    examined = []
+    for artifact in tqdm(config.artifacts, unit="artifact", disable=len(config.artifacts) < 2):
+        examined.append(examine(artifact, reference, images, config.skip_missing))
+        print_checks(examined[-1])
+    reference.close()
+    content = to_dict(config, len(images), examined)
+    if config.junit is not None:
+        write_text(config.junit, junit_xml(examined))
+    if config.json is not None:
+        write_text(config.json, json.dumps(content, indent=2) + "\n")
+    print(summary(examined))
+    print(json.dumps(content))
+    failed = sum(not one for one in examined)
+    if failed:
+        raise UserError(f"{failed} of {len(examined)} artifacts are not proven to be the reference model.")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return run("python -m benchmarks.parity", ParityConfig, command, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
