@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from runtimes.errors import MissingBackend
+from runtimes.errors import InvalidInput, MissingBackend
 from yolox_deploy.training.loggers import make_loggers
 
 
@@ -50,3 +50,14 @@ def test_figures_arrive(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     logger.log_metrics({"loss/total": 2.5}, 7)
     logger.finalize("success")
     assert calls == [({"loss/total": 2.5}, 7), "end"]
+
+
+def test_a_service_that_does_not_start_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**options: object) -> None:
+        raise ConnectionError("no account\nand more lines")
+
+    module = stand_in("wandb", [])
+    module.init = refuse  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    with pytest.raises(InvalidInput, match=r"^--logger wandb does not start: no account$"):
+        make_loggers(["wandb"], tmp_path)

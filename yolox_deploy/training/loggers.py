@@ -9,6 +9,7 @@ from typing import Any
 from lightning_fabric.loggers.logger import Logger
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 
+from runtimes.errors import InvalidInput, UserError, first_line
 from yolox_deploy.console import require
 
 
@@ -77,5 +78,15 @@ LOGGERS: dict[str, Callable[[Path], Any]] = {
 
 
 def make_loggers(names: Sequence[str], folder: Path) -> list[Any]:
-    """Raises `MissingBackend`, with what to type, where a logger's package is not installed."""
-    return [LOGGERS[name](folder) for name in names]
+    """Raises `MissingBackend`, with what to type, where a logger's package is not installed, and `InvalidInput` where
+    it does not start: without an account, or a place to write to."""
+    return [_started(name, folder) for name in names]
+
+
+def _started(name: str, folder: Path) -> Any:
+    try:
+        return LOGGERS[name](folder)
+    except UserError:
+        raise
+    except Exception as error:  # each has errors of its own
+        raise InvalidInput(f"--logger {name} does not start: {first_line(error)}") from None
