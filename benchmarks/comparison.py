@@ -1,0 +1,126 @@
+"""What a comparison of artifacts found: a table for the terminal, JSON for programs; `page` makes it a page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .intervals import Interval, Summary, differs
+from .machine import Machine
+from .speed import Throughput
+
+HEADER = (
+    "| artifact | AP | drop | parity | ms, image to boxes | engine ms | speed | FPS | FPS, all cores | MB | load ms |"
+    " peak MiB | of the roof |\n" + "|---" * 13 + "|"
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One artifact.
+
+    precision: the spec's; computes: what the convolutions compute in: fp32, bf16 or int8. figures: COCO's twelve as
+    fractions, None without labelled data; drop: points of AP below the reference. parity: the fields of a
+    `ParityReport` and what it says. stages: median milliseconds of the five parts; engine and total as in `StageTimes`,
+    for one batch; times: every total, by round; ratio and total_ratio: how many times faster than the baseline.
+    throughput: of every way to share the cores. roof: share of this machine's matrix-multiply peak that the compute
+    stage reaches, None where the model's work is not known.
+    """
+
+    name: str
+    path: str
+    sha256: str
+    target: str
+    precision: str
+    computes: str
+    options: dict[str, Any]
+    batch: int
+    megabytes: float
+    figures: dict[str, float] | None
+    drop: float | None
+    parity: dict[str, Any]
+    stages: dict[str, float]
+    times: list[list[float]]
+    engine: Summary
+    total: Summary
+    ratio: Interval
+    total_ratio: Interval
+    throughput: list[Throughput]
+    load_milliseconds: float
+    peak_mib: float
+    warmup_runs: int
+    steady: bool
+    roof: float | None
+
+    @property
+    def images_per_second(self) -> float:
+        return 1e3 * self.batch / self.total.p50.value
+
+    @property
+    def most_images_per_second(self) -> float:
+        return max(way.images_per_second for way in self.throughput)
+
+    def verdict(self) -> str:
+        """Against the baseline: "faster", "slower", or "" where the difference is within what chance does."""
+        if not differs(self.total_ratio):
+            return ""
+        return "faster" if self.total_ratio.value > 1 else "slower"
+
+    def __str__(self) -> str:
+        cells = [
+            self.name,
+            "" if self.figures is None else f"{100 * self.figures['AP']:.2f}",
+            "" if self.drop is None else f"{round(self.drop, 2) + 0.0:+.2f}",
+            "yes" if self.parity["passed"] else "NO",
+            f"{self.total.p50.value:.2f} ±{(self.total.p50.high - self.total.p50.low) / 2:.2f}",
+            f"{self.engine.p50.value:.2f}",
+            f"{self.total_ratio.value:.2f}x{'' if self.verdict() else ' ='}",
+            f"{self.images_per_second:.1f}",
+            f"{self.most_images_per_second:.1f}",
+            f"{self.megabytes:.1f}",
+            f"{self.load_milliseconds:.0f}",
+            f"{self.peak_mib:.0f}",
+            "" if self.roof is None else f"{self.roof:.0%}",
+        ]
+        return f"| {' | '.join(cells)} |"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All artifacts, and what they were compared on. peaks: GFLOP/s of this machine; warnings: sentences."""
+
+    reference: str
+    reference_figures: dict[str, float] | None
+    baseline: str
+    images: int
+    data: str
+    rows: Sequence[Row]
+    peaks: dict[str, float]
+    gflops: float | None
+    warnings: Sequence[str]
+    machine: Machine
+    seconds: float
+
+    def table(self) -> str:
+        note = f'speed: image to boxes against {self.baseline}; "=": no difference beyond chance'
+        return "\n".join([HEADER, *map(str, self.rows), "", note, *self.warnings])
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+    def last_line(self) -> str:
+        """One line of JSON for programs that read the terminal."""
+        rows = [
+            {
+                "name": row.name,
+                "ap": None if row.figures is None else 100 * row.figures["AP"],
+                "drop": row.drop,
+                "parity": row.parity["passed"],
+                "milliseconds": row.total.p50.value,
+                "speed": asdict(row.total_ratio),
+            }
+            for row in self.rows
+        ]
+        return json.dumps({"baseline": self.baseline, "warnings": list(self.warnings), "rows": rows})

@@ -1,0 +1,146 @@
+"""Latency and throughput of several artifacts, each in a process of its own, in alternating rounds.
+
+All take a turn in every round, in an order drawn anew, so that a machine that slows down slows all alike. Each launch
+starts fresh processes, since where a process's memory happens to lie is part of its speed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from runtimes.load import model_file
+from runtimes.preprocess import Image
+
+from .intervals import Rounds, Summary, summarize
+from .machine import Load, load_between, usage
+from .process import Worker
+from .stages import STAGES, StageTimes
+from .worker import Warmup
+
+ROUND_SECONDS, LEAST_RUNS, MOST_RUNS = 0.2, 3, 20
+
+
+@dataclass(frozen=True)
+class Contender:
+    """name: what it is called in tables. options: those of `runtimes.load`, such as threads."""
+
+    name: str
+    artifact: Path
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SpeedPlan:
+    """launches: fresh processes of each; rounds: in each launch, in turn."""
+
+    launches: int = 3
+    rounds: int = 6
+    seed: int = 0
+
+
+@dataclass
+class Timing:
+    """What was measured of one contender. rounds: the stages of every timed run, launch after launch."""
+
+    rounds: list[list[StageTimes]] = field(default_factory=list)
+    load_milliseconds: list[float] = field(default_factory=list)
+    warmups: list[Warmup] = field(default_factory=list)
+    peak_mib: float = 0.0
+
+    def of(self, stage: str) -> Rounds:
+        """The milliseconds of a stage ("engine" and "total" are some), by round."""
+        return [[getattr(times, stage) for times in one] for one in self.rounds]
+
+    def summary(self, stage: str) -> Summary:
+        return summarize(self.of(stage))
+
+    def stages(self) -> dict[str, float]:
+        """The median milliseconds of each of the five parts."""
+        return {stage: median(value for one in self.of(stage) for value in one) for stage in STAGES}
+
+
+@dataclass(frozen=True)
+class Speed:
+    """timings by the contenders' names; loads: what else the machine did, launch by launch."""
+
+    timings: dict[str, Timing]
+    loads: list[Load]
+
+    def drift(self, name: str) -> float:
+        """By how much a contender's slowest round was slower than its fastest; the outermost tenths left out."""
+        medians = [median(times) for times in self.timings[name].of("engine")]
+        low, high = np.percentile(medians, [10, 90])
+        return float(high / low - 1)
+
+
+def measure(contenders: Sequence[Contender], images: Sequence[Image], plan: SpeedPlan) -> Speed:
+    """Time one full batch of each contender, from images to boxes. Raises `UserError` where one does not run."""
+    timings = {contender.name: Timing() for contender in contenders}
+    loads, random = [], np.random.default_rng(plan.seed)
+    with tqdm(total=plan.launches * plan.rounds, unit="round", desc="timing") as bar:
+        for _ in range(plan.launches):
+            with ExitStack() as stack:
+                workers, runs = {}, {}
+                for contender in contenders:
+                    worker = stack.enter_context(Worker(contender.artifact, images, contender.options))
+                    workers[contender.name] = worker
+                    timings[contender.name].load_milliseconds.append(worker.load_milliseconds)
+                for name, worker in workers.items():
+                    timings[name].warmups.append(worker.warm_up())
+                    runs[name] = runs_in_round(timings[name].warmups[-1])
+                pids = [worker.pid for worker in workers.values()]
+                start = usage(pids)
+                for _ in range(plan.rounds):
+                    for name in random.permutation([*workers]):
+                        timings[name].rounds.append(workers[name].run_round(runs[name]))
+                    bar.update()
+                loads.append(load_between(start, usage(pids)))
+                for name, worker in workers.items():
+                    timings[name].peak_mib = max(timings[name].peak_mib, worker.peak_memory())
+    return Speed(timings, loads)
+
+
+def runs_in_round(warmup: Warmup) -> int:
+    """Enough to fill a fifth of a second."""
+    wanted = math.ceil(ROUND_SECONDS * warmup.runs / warmup.seconds)
+    return min(max(wanted, LEAST_RUNS), MOST_RUNS)
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """images a second from images to boxes, with so many threads of the app, each with so many of the backend."""
+
+    streams: int
+    threads: int
+    images_per_second: float
+
+
+def sweep_throughput(
+    contender: Contender, images: Sequence[Image], cores: int, seconds: float = 2.0
+) -> list[Throughput]:
+    """Every way to share out the cores between streams and the threads of each."""
+    found = []
+    for streams in (count for count in range(1, cores + 1) if cores % count == 0):
+        options = {**contender.options, **stream_options(contender.artifact, streams, cores)}
+        with Worker(contender.artifact, images, options) as worker:
+            found.append(Throughput(streams, cores // streams, worker.throughput(streams, seconds)))
+    return found
+
+
+def stream_options(artifact: Path, streams: int, cores: int) -> dict[str, Any]:
+    """The options of `runtimes.load` with which so many streams share the cores, or the GPU."""
+    suffix = model_file(artifact).suffix
+    if suffix in (".engine", ".rtx"):
+        return {"contexts": streams}
+    if suffix == ".xml" and streams > 1:  # its threads are those of all streams together
+        return {"threads": cores, "performance_hint": "THROUGHPUT"}
+    return {"threads": cores // streams}

@@ -1,0 +1,185 @@
+"""Timing that can be trusted: stages, fresh processes, intervals, and what else the machine did."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from benchmarks.intervals import Interval, differs, speed_ratio, summarize
+from benchmarks.machine import Load, describe_machine, load_between, usage, warnings
+from benchmarks.process import Worker, WorkerDied
+from benchmarks.speed import Contender, SpeedPlan, measure, runs_in_round, stream_options, sweep_throughput
+from benchmarks.stages import detect_timed
+from benchmarks.worker import Warmup, is_steady
+from exporters.artifact import Artifact
+from exporters.torch_runtime import TorchRuntime
+from runtimes import Detector, ModelSpec, UserError
+from runtimes.preprocess import Image
+from yolox_deploy.model.yolox import YOLOX
+
+SLEEP = 0.05
+
+
+class Slow:
+    """A runtime that sleeps, 50 ms a call; with `timed`, in the transfer to its device."""
+
+    def __init__(self, inner: TorchRuntime) -> None:
+        self.inner, self.spec = inner, inner.spec
+
+    def infer(self, images: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        time.sleep(SLEEP)
+        return self.inner.infer(images)
+
+    def close(self) -> None: ...
+
+
+class SlowTransfer(Slow):
+    def infer_timed(self, images: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float32], dict[str, float]]:
+        return self.infer(images), {"copy_in": 1e3 * SLEEP, "compute": 1.0, "copy_out": 0.5}
+
+
+@pytest.fixture
+def inner(seeded_nano: YOLOX, small_spec: ModelSpec) -> TorchRuntime:
+    return TorchRuntime(seeded_nano, small_spec)
+
+
+def test_what_is_slow_shows_in_its_stage(inner: TorchRuntime, images: list[Image]) -> None:
+    plain = detect_timed(Detector(inner), images[:1])[1]
+    found, slow = detect_timed(Detector(Slow(inner)), images[:1])
+    assert slow.compute >= 1e3 * SLEEP and slow.preprocess < 1e3 * SLEEP and slow.postprocess < 1e3 * SLEEP
+    assert slow.engine == slow.compute
+    assert slow.total == pytest.approx(slow.preprocess + slow.engine + slow.postprocess, abs=1)
+    assert plain.copy_in == plain.copy_out == 0
+    expected = Detector(inner)(images[0])
+    assert np.array_equal(found[0].xyxy, expected.xyxy)
+
+
+def test_transfers_are_those_of_the_device(inner: TorchRuntime, images: list[Image]) -> None:
+    _, times = detect_timed(Detector(SlowTransfer(inner)), images[:1])
+    assert (times.copy_in, times.compute, times.copy_out) == (50, 1, 0.5)
+    assert times.engine >= 50
+
+
+def test_a_worker_answers_from_a_process_of_its_own(artifact: Artifact, images: list[Image]) -> None:
+    with Worker(artifact.folder, images, {"threads": 1}) as worker:
+        assert worker.pid != os.getpid()
+        assert worker.load_milliseconds > 0
+        assert worker.warm_up().runs >= 20
+        times = worker.run_round(3)
+        assert len(times) == 3 and all(one.total > one.engine > 0 for one in times)
+        assert worker.throughput(2, 0.3) > 0
+        assert 20 < worker.peak_memory() < 2000
+    worker.close()
+
+
+def test_what_goes_wrong_in_a_worker_is_said(artifact: Artifact, images: list[Image], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not exist"):
+        Worker(tmp_path / "nothing", images, {})
+    with pytest.raises(UserError, match="no option 'contexts'"):
+        Worker(artifact.folder, images, {"contexts": 2})
+    with Worker(artifact.folder, images, {"threads": 1}) as worker:
+        os.kill(worker.pid, 9)
+        with pytest.raises(WorkerDied, match="ended with code -9 while it was to run_round"):
+            worker.run_round(1)
+
+
+def test_all_take_turns_in_every_launch(artifact: Artifact, images: list[Image]) -> None:
+    contenders = [Contender(name, artifact.folder, {"threads": 1}) for name in ("one", "other")]
+    speed = measure(contenders, images, SpeedPlan(launches=2, rounds=2))
+    assert speed.timings.keys() == {"one", "other"}
+    for timing in speed.timings.values():
+        assert len(timing.rounds) == 4 and len(timing.load_milliseconds) == 2
+        assert timing.stages()["compute"] > 0
+        assert timing.summary("total").p50.value > timing.summary("engine").p50.value
+    assert len(speed.loads) == 2
+    assert speed.drift("one") >= 0
+
+
+def test_every_way_to_share_the_cores(artifact: Artifact, images: list[Image]) -> None:
+    found = sweep_throughput(Contender("one", artifact.folder, {"threads": 1}), images, cores=2, seconds=0.3)
+    assert [(way.streams, way.threads) for way in found] == [(1, 2), (2, 1)]
+    assert all(way.images_per_second > 0 for way in found)
+    assert stream_options(artifact.folder, 2, 4) == {"threads": 2}
+
+
+@pytest.mark.parametrize(
+    ("times", "steady"),
+    [
+        ([1.0] * 19, False),
+        ([1.0] * 20, True),
+        ([1.1] * 10 + [1.0] * 10, False),
+        ([1.1] * 10 + [1.0] * 20, True),
+        ([1.0] * 10 + [1.02] * 10, True),
+    ],
+)
+def test_when_times_are_steady(times: list[float], steady: bool) -> None:
+    assert is_steady(times) is steady
+
+
+def test_a_round_fills_a_fifth_of_a_second() -> None:
+    assert runs_in_round(Warmup(20, 0.4, True)) == 10
+    assert runs_in_round(Warmup(20, 40, True)) == 3
+    assert runs_in_round(Warmup(2000, 1, True)) == 20
+
+
+def rounds(random: np.random.Generator, milliseconds: float, drift: npt.NDArray[np.float64]) -> list[list[float]]:
+    """Rounds on a machine whose speed changes from round to round by `drift`, and a little from run to run."""
+    return [(milliseconds * speed * random.normal(1, 0.02, 8)).tolist() for speed in drift]
+
+
+def test_ratios_hold_on_a_machine_that_drifts() -> None:
+    random = np.random.default_rng(0)
+    drift = 1 + 0.5 * random.random(18)
+    ratio = speed_ratio(rounds(random, 20, drift), rounds(random, 10, drift))
+    assert ratio.low < 2 < ratio.high and ratio.high - ratio.low < 0.1
+    assert summarize(rounds(random, 20, drift)).cv > 0.1
+
+
+def test_the_same_is_hardly_ever_called_different_and_another_always() -> None:
+    random, claims, found = np.random.default_rng(1), 0, 0
+    for _ in range(200):
+        drift = 1 + 0.3 * random.random(18)
+        claims += differs(speed_ratio(rounds(random, 20, drift), rounds(random, 20, drift)))
+        found += differs(speed_ratio(rounds(random, 21, drift), rounds(random, 20, drift)))
+    assert claims <= 10
+    assert found >= 190
+
+
+def test_summaries() -> None:
+    summary = summarize([[1.0, 2, 3], [2.0, 3, 4]])
+    assert summary.p50.value == 2.5 and summary.p50.low <= 2.5 <= summary.p50.high
+    assert summary.p90 == pytest.approx(3.5) and summary.p99 == pytest.approx(3.95)
+    assert Interval(1, 0.9, 1.1).overlaps(Interval(1.2, 1.1, 1.3))
+    assert not Interval(1, 0.9, 1.05).overlaps(Interval(1.2, 1.1, 1.3))
+
+
+def test_other_processes_are_noticed() -> None:
+    start = usage([])
+    end = type(start)(start.clock + 10, start.busy + 12, start.stolen + 1, start.own + 8)
+    load = load_between(start, end)
+    assert (load.others, load.stolen, load.seconds) == (pytest.approx(0.4), pytest.approx(0.1), 10)
+    assert warnings([Load(0.05, 0, 10)], 0.05) == []
+    busy, stolen, drifted = warnings([Load(0.4, 0.1, 10), Load(0.2, 0.1, 10)], 0.3)
+    assert "took 0.30 cores" in busy and "0.10 cores" in stolen and "30%" in drifted
+
+
+def test_own_work_is_not_that_of_others() -> None:
+    start = usage([])
+    end = time.perf_counter() + 0.5
+    while time.perf_counter() < end:
+        pass
+    used = usage([])
+    assert used.own - start.own > 0.3
+    assert used.busy - start.busy >= 0.9 * (used.own - start.own) - 0.1
+
+
+def test_the_manifest() -> None:
+    machine = describe_machine()
+    assert machine.cores >= 1 and machine.memory_gib > 0 and machine.python
+    assert machine.packages["numpy"] == np.__version__
