@@ -11,11 +11,14 @@ BIN := .venv/bin
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $@
 
-demo: .venv/ready  ## a seeded Nano: exported, proven, run on generated images
-	$(BIN)/python -m yolox_deploy.data.shapes demo/images
-	$(BIN)/yolox-deploy export --seeded --model yolox-nano --verify-images demo/images --output demo --overwrite
-	$(BIN)/yolox-deploy detect demo/yolox-nano-seeded-onnx-fp32 demo/images --score-threshold 0.1 --output demo/pictures
-	@echo "The artifact and its proof: demo/yolox-nano-seeded-onnx-fp32/. Pictures to look at: demo/pictures/"
+demo: .venv/ready  ## the bundled Nano on every processor target, proven, measured and drawn, on generated images
+	test -d demo/scenes || $(BIN)/python -m yolox_deploy.data.scenes demo/scenes --train 64 --val 64
+	$(BIN)/yolox-deploy export --weights yolox_deploy/weights/yolox-nano-scenes.safetensors --name scenes \
+		--target onnx openvino ncnn --precision fp32 fp16 int8 --calibration demo/scenes/train \
+		--verify-images demo/scenes/val --data demo/scenes --output demo/artifacts --overwrite
+	$(BIN)/yolox-deploy detect demo/artifacts/scenes-openvino-int8 demo/scenes/val --output demo/pictures
+	$(BIN)/python -m benchmarks.targets demo/artifacts
+	@echo "Artifacts and their proofs: demo/artifacts/. Pictures to look at: demo/pictures/"
 
 test: .venv/ready  ## what CI runs
 	$(BIN)/python -m pytest -m "not slow"

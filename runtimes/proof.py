@@ -28,15 +28,15 @@ def proven_files(folder: Path) -> dict[str, str]:
 def check_proven(model: Path) -> None:
     """Raise `InvalidInput` where a model file, or the weights beside it, is not the one that was proven.
 
-    Files without a record, such as those of other exporters, pass.
+    Files that no record names, such as those of other exporters, pass.
     """
     record = model.with_name(RECORD)
     if not record.exists():
         return
     try:
-        files = json.loads(record.read_text(encoding="utf-8"))["files"]
+        files = json.loads(record.read_text(encoding="utf-8")).get("files", {})
         expected = {name: str(files[name]) for name in (model.name, f"{model.stem}.bin") if name in files}
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise InvalidInput(f"{record} is damaged: {error!r}. Export again.") from None
     for name, digest in expected.items():
         file = model.with_name(name)

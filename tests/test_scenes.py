@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from exporters.torch_runtime import TorchRuntime
+from runtimes import Detector
 from yolox_deploy.data import scenes
 from yolox_deploy.data.open import open_dataset
 from yolox_deploy.data.outlines import OUTLINES
+from yolox_deploy.evaluate import evaluate
+from yolox_deploy.model.checkpoint import read_checkpoint
+from yolox_deploy.model.open import describe
+
+ROOT = Path(__file__).parents[1]
+BUNDLED = ROOT / "yolox_deploy" / "weights" / "yolox-nano-scenes.safetensors"
+LOG = ROOT / "benchmarks" / "results" / "2026-11-24-scenes"
 
 
 def digest(folder: Path) -> dict[str, str]:
@@ -43,6 +53,30 @@ def test_labels_are_where_the_objects_are() -> None:
     assert classes == set(range(10))
     assert min(sides) < 16 and max(sides) > 250
     assert 4 < np.mean([len(one.objects) for one in made]) < 14
+
+
+def bundled_ap(folder: Path, images: int) -> float:
+    assert scenes.main([str(folder), "--train", "1", "--val", str(images)]) == 0
+    checkpoint = read_checkpoint(BUNDLED)
+    trained = describe(checkpoint.build(), checkpoint)
+    detector = Detector(TorchRuntime(trained.model, trained.spec), 0.001)
+    return evaluate(detector, open_dataset(folder, ["val"]), batch=8).AP
+
+
+def test_the_bundled_model_is_small_and_detects(tmp_path: Path) -> None:
+    checkpoint = read_checkpoint(BUNDLED)
+    assert BUNDLED.stat().st_size < 2_500_000
+    assert (checkpoint.variant, checkpoint.class_names, checkpoint.input_size) == (
+        "yolox-nano", tuple(OUTLINES), (320, 320)
+    )  # fmt: skip
+    assert 0.25 < bundled_ap(tmp_path / "scenes", 32) < 0.9
+
+
+@pytest.mark.slow
+def test_the_bundled_model_has_the_ap_of_its_log(tmp_path: Path) -> None:
+    """On the images that its training measured, but for the weights' rounding to fp16 and that of other processors."""
+    noted = json.loads((LOG / "results.json").read_text())["figures"]["AP"]
+    assert bundled_ap(tmp_path / "scenes", 300) == pytest.approx(noted, abs=0.002)
 
 
 def test_what_is_there_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
