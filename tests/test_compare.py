@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import compare
-from benchmarks.charts import pareto
-from benchmarks.compare import contenders_of
-from benchmarks.comparison import HEADER, Row
-from benchmarks.gather import disagreement
-from benchmarks.intervals import Interval, Summary
-from benchmarks.roofline import convolution_gflops
-from benchmarks.speed import Throughput
+from benchmarks.compare import __main__ as compare
+from benchmarks.compare.__main__ import contenders_of
+from benchmarks.compare.charts import pareto
+from benchmarks.compare.comparison import HEADER, Row
+from benchmarks.compare.intervals import Interval, Summary
+from benchmarks.compare.roofline import convolution_gflops
+from benchmarks.compare.speed import Throughput
+from benchmarks.compare.worst import disagreement
 from exporters.artifact import Artifact, write_artifact
 from runtimes import Detections, ModelSpec
 from runtimes.preprocess import Image
@@ -165,7 +165,7 @@ def test_the_work_of_a_model(variant: str, published: float) -> None:
 
 
 def test_numbers_stand_in_the_page_as_in_the_table() -> None:
-    from benchmarks.page import _cells
+    from benchmarks.compare.page import _cells
 
     cells = _cells(row("a", 12.345, 0.28604))
     assert cells[:2] == ["a", "28.60"] and re.match(r"12\.3[45]", cells[4])

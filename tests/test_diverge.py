@@ -15,9 +15,9 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
-from benchmarks.diverge import diverge, main, read_spec
-from benchmarks.diverge_input import Recipe, make_input, recipe_of
-from benchmarks.diverge_report import INPUT, OUTPUT, Cause, Divergence
+from benchmarks.diverge.__main__ import diverge, main, read_spec
+from benchmarks.diverge.input import Recipe, make_input, recipe_of
+from benchmarks.diverge.report import INPUT, OUTPUT, Cause, Divergence
 from exporters.artifact import Artifact
 from exporters.calibration import calibration_batches
 from exporters.graph import rewrite

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import kit as kit_command
-from benchmarks import kit_score
-from benchmarks.kit_cases import image_cases, made_output, truncated_side
-from benchmarks.kit_manifest import Kit, tolerances
-from benchmarks.kit_readme import kit_readme
-from benchmarks.kit_rows import compare_rows
-from benchmarks.kit_score import StepScore, score_results
-from benchmarks.kit_steps import MAKE, STEPS, Array, Settings, make_candidates, write_step
+from benchmarks.kit import __main__ as kit_command
+from benchmarks.kit import score as kit_score
+from benchmarks.kit.cases import image_cases, made_output, truncated_side
+from benchmarks.kit.manifest import Kit, tolerances
+from benchmarks.kit.readme import kit_readme
+from benchmarks.kit.rows import compare_rows
+from benchmarks.kit.score import StepScore, score_results
+from benchmarks.kit.steps import MAKE, STEPS, Array, Settings, make_candidates, write_step
 from exporters.artifact import Artifact, write_artifact
 from exporters.matching import iou
 from exporters.report import Tolerance

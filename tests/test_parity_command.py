@@ -15,9 +15,9 @@ import pytest
 import torch
 from onnx import helper, numpy_helper
 
-from benchmarks import parity
-from benchmarks.checks import FIGURES, Check, Examined, check_figures, check_spec, difference, report_notes
-from benchmarks.junit import junit_xml
+from benchmarks.parity import __main__ as parity
+from benchmarks.parity.checks import FIGURES, Check, Examined, check_figures, check_spec, difference, report_notes
+from benchmarks.parity.junit import junit_xml
 from benchmarks.reference import AnyBatch, open_reference
 from exporters.artifact import Artifact
 from exporters.report import TOLERANCES, ParityReport

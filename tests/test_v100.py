@@ -17,11 +17,15 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import latency, v100, v100_gpu, v100_paper, v100_trt
+from benchmarks import latency
 from benchmarks.latency import Latency, clocked, fps, repeat
 from benchmarks.stages import STAGES
-from benchmarks.v100_gpu import Card
-from benchmarks.v100_paper import PAPER, ForwardRuntime, OfficialForward, fuse_norms, time_forward
+from benchmarks.v100 import __main__ as v100
+from benchmarks.v100 import gpu as v100_gpu
+from benchmarks.v100 import paper as v100_paper
+from benchmarks.v100 import trt as v100_trt
+from benchmarks.v100.gpu import Card
+from benchmarks.v100.paper import PAPER, ForwardRuntime, OfficialForward, fuse_norms, time_forward
 from exporters.graph import InferenceGraph
 from exporters.torch_runtime import TorchRuntime
 from runtimes import InvalidInput, MissingBackend, ModelSpec

@@ -1,4 +1,4 @@
-"""python -m benchmarks.kit_score KIT RESULTS: does a runtime, in whatever language, do each step right?
+"""python -m benchmarks.kit.score KIT RESULTS: does a runtime, in whatever language, do each step right?
 
 RESULTS holds files of the kit's names, `<case>/<step>.bin`, any subset. Each step is judged by what it should make of
 the step before it: of the runtime's own file, or the kit's where there is none; the detections from end to end as
@@ -21,9 +21,9 @@ from runtimes.spec import Precision
 from yolox_deploy.console import run
 from yolox_deploy.files import check_output_file, write_text
 
-from .kit_manifest import Kit
-from .kit_rows import Score, compare_outputs, compare_pixels, compare_rows
-from .kit_steps import MAKE, ROWS, Array, read_step
+from .manifest import Kit
+from .rows import Score, compare_outputs, compare_pixels, compare_rows
+from .steps import MAKE, ROWS, Array, read_step
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def command(config: KitScoreConfig) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    return run("python -m benchmarks.kit_score", KitScoreConfig, command, arguments)
+    return run("python -m benchmarks.kit.score", KitScoreConfig, command, arguments)
 
 
 if __name__ == "__main__":

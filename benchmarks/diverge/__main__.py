@@ -34,12 +34,12 @@ from yolox_deploy.model.checkpoint import read_checkpoint
 from yolox_deploy.model.open import TrainedModel, describe
 from yolox_deploy.options import ForeignOptions, open_artifact
 
-from .diverge_causes import Judge, explain_network
-from .diverge_input import SAME, as_floats, explain_input, recipe_of
-from .diverge_output import OUTPUT_TOLERANCE, explain_output, output_error
-from .diverge_report import INPUT, OUTPUT, Divergence, Row, plot
-from .diverge_taps import TAPS, Seen, Tap
-from .diverge_walk import TOLERANCES, Layer, align, find_layers, relative_error, walk
+from .causes import Judge, explain_network
+from .input import SAME, as_floats, explain_input, recipe_of
+from .output import OUTPUT_TOLERANCE, explain_output, output_error
+from .report import INPUT, OUTPUT, Divergence, Row, plot
+from .taps import TAPS, Seen, Tap
+from .walk import TOLERANCES, Layer, align, find_layers, relative_error, walk
 
 
 @dataclass(frozen=True)

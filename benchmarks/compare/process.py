@@ -15,11 +15,12 @@ from typing import Any
 from runtimes.errors import UserError
 from runtimes.preprocess import Image
 
-from .stages import StageTimes
+from ..stages import StageTimes
 from .worker import KEY, Warmup
 
-ROOT = Path(__file__).parents[1]
-SERVE = "from benchmarks.worker import serve; serve()"  # not -m, under which its classes would be those of `__main__`
+ROOT = Path(__file__).parents[2]
+# Not -m, under which its classes would be those of `__main__`.
+SERVE = "from benchmarks.compare.worker import serve; serve()"
 
 
 class WorkerDied(UserError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from exporters.matching import match
 from exporters.parity import compare
 from exporters.report import TOLERANCES
 from runtimes.detections import Detections
@@ -19,32 +18,21 @@ from runtimes.detector import Detector
 from runtimes.load import load, model_file
 from runtimes.preprocess import Image
 from runtimes.proof import sha256_file
-from runtimes.spec import Precision
+from runtimes.spec import ModelSpec, Precision
 from yolox_deploy.accuracy import SCORE_THRESHOLD
 from yolox_deploy.data.dataset import Dataset
 from yolox_deploy.evaluate import CHECKPOINT_SUFFIXES, coco_figures, dataset_results, detect_all, match_categories
 from yolox_deploy.options import ForeignOptions
 
+from ..machine import describe_machine, warnings
+from ..reference import open_reference
 from .comparison import Comparison, Row
 from .intervals import speed_ratio
-from .machine import describe_machine, warnings
 from .roofline import convolution_gflops, measured_peaks
-from .speed import Contender, Speed, SpeedPlan, Throughput, measure, sweep_throughput
+from .speed import Contender, Speed, SpeedPlan, Throughput, Timing, measure, sweep_throughput
+from .worst import WorstImage, worst_images
 
-SHOWN_SCORE = 0.3
-WORST_IMAGES = 6
 TIMED_IMAGES = 16
-
-
-@dataclass(frozen=True, eq=False)
-class WorstImage:
-    """An image that an artifact and its reference disagree on most. artifact: its name in the table."""
-
-    artifact: str
-    image: Image
-    expected: Detections
-    found: Detections
-    class_names: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,15 +56,20 @@ def gather(
 ) -> tuple[Comparison, list[WorstImage]]:
     """Measure all. start: when the work began, by `time.perf_counter`."""
     machine = describe_machine()
-    standard, gflops = open_reference(reference)
+    standard, gflops = open_standard(reference)
     truth = measure_accuracy(standard, dataset)
     some = [images[index] for index in evenly(len(images), parity_images)]
-    accuracies, parities = {}, {}
+    accuracies, parities, specs = {}, {}, {}
     for contender in contenders:
         with load(contender.artifact, **contender.options) as detector:
+            specs[contender.name] = detector.spec
             accuracies[contender.name] = measure_accuracy(detector, dataset)
-            parities[contender.name] = measure_parity(standard, detector, computes(contender), some, contender.name)
-    worst = worst_images(dataset, truth, accuracies, standard.spec.class_names)
+            kind = computes(detector.spec, contender.options)
+            parities[contender.name] = measure_parity(standard, detector, kind, some, contender.name)
+    worst: list[WorstImage] = []
+    if dataset is not None:
+        found = {name: accuracy.found for name, accuracy in accuracies.items()}
+        worst = worst_images(dataset, truth.found, found, standard.spec.class_names)
     standard.close()
     timed = [images[index] for index in evenly(len(images), TIMED_IMAGES)]
     peaks = measured_peaks(threads)
@@ -87,7 +80,18 @@ def gather(
         for contender in tqdm(contenders, unit="artifact", desc="throughput")
     }
     rows = [
-        make_row(contender, baseline, speed, sweeps[contender.name], accuracies, truth, parities, peaks, gflops)
+        make_row(
+            contender=contender,
+            spec=specs[contender.name],
+            timing=speed.timings[contender.name],
+            first=speed.timings[baseline],
+            throughput=sweeps[contender.name],
+            accuracy=accuracies[contender.name],
+            truth=truth,
+            parity=parities[contender.name],
+            peaks=peaks,
+            gflops=gflops,
+        )
         for contender in contenders
     ]
     return (
@@ -108,25 +112,22 @@ def gather(
     )
 
 
-def open_reference(path: Path) -> tuple[Detector, float | None]:
+def open_standard(path: Path) -> tuple[Detector, float | None]:
     """The reference at the score threshold of AP, and the billions of operations of its convolutions, if known."""
-    if path.suffix not in CHECKPOINT_SUFFIXES:
-        return load(path, score_threshold=SCORE_THRESHOLD), None
-    from yolox_deploy.model.checkpoint import read_checkpoint
-    from yolox_deploy.model.open import open_checkpoint
+    runtime = open_reference(path, ForeignOptions())
+    gflops = None
+    if path.suffix in CHECKPOINT_SUFFIXES:
+        from yolox_deploy.model.checkpoint import read_checkpoint
 
-    runtime = open_checkpoint(path, ForeignOptions(), None, "cpu", None)
-    return Detector(runtime, SCORE_THRESHOLD), convolution_gflops(
-        read_checkpoint(path).build(), *runtime.spec.input_size
-    )
+        gflops = convolution_gflops(read_checkpoint(path).build(), *runtime.spec.input_size)
+    return Detector(runtime, SCORE_THRESHOLD), gflops
 
 
-def computes(contender: Contender) -> Precision | str:
+def computes(spec: ModelSpec, options: Mapping[str, Any]) -> str:
     """What the convolutions compute in on a processor: fp16 files are widened."""
-    with load(contender.artifact) as detector:
-        if detector.spec.precision == "int8":
-            return "int8"
-    return "bf16" if "bf16" in map(str, contender.options.values()) or contender.options.get("bf16") else "fp32"
+    if spec.precision == "int8":
+        return "int8"
+    return "bf16" if options.get("bf16") or options.get("inference_precision") == "bf16" else "fp32"
 
 
 def measure_accuracy(detector: Detector, dataset: Dataset | None) -> Accuracy:
@@ -159,22 +160,20 @@ def unsteady(speed: Speed) -> list[str]:
 
 def make_row(
     contender: Contender,
-    baseline: str,
-    speed: Speed,
+    spec: ModelSpec,
+    timing: Timing,
+    first: Timing,
     throughput: list[Throughput],
-    accuracies: dict[str, Accuracy],
+    accuracy: Accuracy,
     truth: Accuracy,
-    parities: dict[str, dict[str, Any]],
+    parity: dict[str, Any],
     peaks: dict[str, float],
     gflops: float | None,
 ) -> Row:
-    timing, first = speed.timings[contender.name], speed.timings[baseline]
-    file = model_file(contender.artifact)
-    with load(contender.artifact) as detector:
-        spec = detector.spec
-    figures = accuracies[contender.name].figures
+    """first: the timing of the baseline. truth: the reference's accuracy."""
+    file, figures = model_file(contender.artifact), accuracy.figures
     drop = None if figures is None or truth.figures is None else 100 * (truth.figures["AP"] - figures["AP"])
-    kind, stages = computes(contender), timing.stages()
+    kind, stages = computes(spec, contender.options), timing.stages()
     return Row(
         name=contender.name,
         path=str(contender.artifact),
@@ -187,7 +186,7 @@ def make_row(
         megabytes=sum(part.stat().st_size for part in {file, *file.parent.glob(f"{file.stem}.bin")}) / 1e6,
         figures=figures,
         drop=drop,
-        parity=parities[contender.name],
+        parity=parity,
         stages=stages,
         times=[[round(value, 4) for value in one] for one in timing.of("total")],
         engine=timing.summary("engine"),
@@ -201,45 +200,3 @@ def make_row(
         steady=all(warmup.steady for warmup in timing.warmups),
         roof=None if gflops is None else gflops * (spec.batch or 1) / stages["compute"] * 1e3 / peaks[kind],
     )
-
-
-def worst_images(
-    dataset: Dataset | None, truth: Accuracy, accuracies: dict[str, Accuracy], class_names: tuple[str, ...]
-) -> list[WorstImage]:
-    """The images with the largest disagreement, each artifact's worst first, no image twice."""
-    if dataset is None:
-        return []
-    ranked = sorted(
-        (
-            (disagreement(expected, found), name, index)
-            for name, accuracy in accuracies.items()
-            for index, (expected, found) in enumerate(zip(truth.found, accuracy.found, strict=True))
-        ),
-        reverse=True,
-    )
-    chosen: list[WorstImage] = []
-    used: set[int] = set()
-    images = dataset.read_images()
-    for score, name, index in ranked:
-        if score <= 0 or len(chosen) == WORST_IMAGES:
-            break
-        if index in used:
-            continue
-        used.add(index)
-        expected, found = confident(truth.found[index]), confident(accuracies[name].found[index])
-        chosen.append(WorstImage(name, images[index], expected, found, class_names))
-    return chosen
-
-
-def confident(detections: Detections) -> Detections:
-    shown = detections.confidence >= SHOWN_SCORE
-    return Detections(detections.xyxy[shown], detections.confidence[shown], detections.class_id[shown])
-
-
-def disagreement(expected: Detections, found: Detections) -> float:
-    """The confidence of what only one side has, and the differences of what both have, of confident detections."""
-    left, right = confident(expected), confident(found)
-    pairs = match(left, right)
-    alone = left.confidence.sum() + right.confidence.sum()
-    alone -= left.confidence[pairs[:, 0]].sum() + right.confidence[pairs[:, 1]].sum()
-    return float(alone + np.abs(left.confidence[pairs[:, 0]] - right.confidence[pairs[:, 1]]).sum())

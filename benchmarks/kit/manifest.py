@@ -17,7 +17,7 @@ from runtimes.preprocess import IMAGENET_STD
 from runtimes.spec import ModelSpec
 from yolox_deploy.files import read_text
 
-from .kit_steps import STEPS, Array, Settings, read_step
+from .steps import STEPS, Array, Settings, read_step
 
 MANIFEST = "kit.json"
 FORMAT = 1

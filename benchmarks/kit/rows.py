@@ -12,7 +12,7 @@ from exporters.parity import output_errors
 from exporters.report import Tolerance
 from runtimes.detections import Detections
 
-from .kit_steps import Array
+from .steps import Array
 
 
 @dataclass(frozen=True)

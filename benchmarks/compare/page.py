@@ -17,7 +17,7 @@ from yolox_deploy.files import write_text
 
 from .charts import distributions, drop_bars, scatter, stage_bars
 from .comparison import Comparison, Row
-from .gather import SHOWN_SCORE, WorstImage
+from .worst import SHOWN_SCORE, WorstImage
 
 PICTURE_WIDTH = 520
 

@@ -20,7 +20,7 @@ from runtimes.errors import InvalidInput
 from runtimes.postprocess import Floats
 from yolox_deploy.model.blocks import Focus
 
-from .diverge_taps import Stored, Tap
+from .taps import Stored, Tap
 
 # How much a layer may add to the difference, where the artifact's spec promises the precision. Sound models: fp32 up to
 # 2e-6, fp16 3e-3, int8 0.2.

@@ -20,10 +20,10 @@ from tqdm import tqdm
 from runtimes.load import model_file
 from runtimes.preprocess import Image
 
+from ..machine import Load, load_between, usage
+from ..stages import STAGES, StageTimes
 from .intervals import Rounds, Summary, summarize
-from .machine import Load, load_between, usage
 from .process import Worker
-from .stages import STAGES, StageTimes
 from .worker import Warmup
 
 ROUND_SECONDS, LEAST_RUNS, MOST_RUNS = 0.2, 3, 20

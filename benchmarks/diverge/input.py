@@ -16,8 +16,8 @@ from runtimes.postprocess import Floats
 from runtimes.preprocess import Image, imagenet_statistics, network_input
 from runtimes.spec import ChannelOrder, ModelSpec, Normalization
 
-from .diverge_report import INPUT, Cause, Finding
-from .diverge_walk import relative_error
+from .report import INPUT, Cause, Finding
+from .walk import relative_error
 
 # truncated: the scaled sides, as the official code does. rounded: to the nearest. centred: padded on all sides.
 # stretched: to the whole canvas, without regard to the aspect ratio.

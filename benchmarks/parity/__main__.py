@@ -24,9 +24,9 @@ from yolox_deploy.export import verification_images
 from yolox_deploy.files import check_output_file, write_text
 from yolox_deploy.options import ForeignOptions
 
+from ..reference import open_reference
 from .checks import Examined, Result, examine
 from .junit import junit_xml
-from .reference import open_reference
 
 WORDS: dict[Result, str] = {"passed": "passed ", "failed": "FAILED ", "skipped": "skipped"}
 

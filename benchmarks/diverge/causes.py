@@ -16,9 +16,9 @@ from exporters.graph import rewrite
 from runtimes.postprocess import Floats
 from yolox_deploy.model.blocks import Focus
 
-from .diverge_report import Cause, Finding
-from .diverge_taps import Stored, Tap
-from .diverge_walk import ROUNDING_MARGIN, TOLERANCES, Layer, Step, relative_error, walk
+from .report import Cause, Finding
+from .taps import Stored, Tap
+from .walk import ROUNDING_MARGIN, TOLERANCES, Layer, Step, relative_error, walk
 
 # Values of batch norm's eps that other code uses; torch's own is the first.
 OTHER_EPS = (1e-5, 1e-6, 1e-4, 1e-3, 1e-2)

@@ -11,7 +11,7 @@ from exporters.parity import output_errors, row_errors
 from runtimes.postprocess import Floats, anchor_grid, decode
 from runtimes.spec import ModelSpec
 
-from .diverge_report import OUTPUT, Cause, Finding
+from .report import OUTPUT, Cause, Finding
 
 # Of any value of the output, relative to max(1, |value|).
 OUTPUT_TOLERANCE = 1e-3

@@ -20,7 +20,7 @@ from runtimes.errors import UserError
 from runtimes.load import load
 from runtimes.preprocess import Image
 
-from .stages import StageTimes, detect_timed
+from ..stages import StageTimes, detect_timed
 
 KEY = "YOLOX_BENCHMARK_KEY"  # environment variable with what proves that the caller is ours
 

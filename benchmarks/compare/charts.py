@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from html import escape
 from statistics import median
 
+from ..stages import STAGES
 from .comparison import Row
-from .stages import STAGES
 
 # Backends by colour, precisions by shape: told apart without colour as well.
 COLOURS = {".onnx": "#4477aa", ".xml": "#cc6633", ".param": "#228855", ".engine": "#775599", ".rtx": "#775599"}

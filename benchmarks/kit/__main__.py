@@ -1,7 +1,7 @@
 """python -m benchmarks.kit: every intermediate result of detecting, in files, for runtimes in other languages.
 
     python -m benchmarks.kit my_yolox.pth --output kit
-    python -m benchmarks.kit_score kit RESULTS
+    python -m benchmarks.kit.score kit RESULTS
 
 Written from a checkpoint or an artifact. The kit of one model in two artifacts can be scored against each other: a kit
 is its own results.
@@ -27,11 +27,11 @@ from yolox_deploy.console import run
 from yolox_deploy.files import check_output_folder
 from yolox_deploy.options import ForeignOptions, check_thresholds
 
-from .kit_cases import MADE, MADE_RATIO, Case, image_cases, made_output
-from .kit_manifest import MANIFEST, Kit, describe_file, tolerances
-from .kit_readme import kit_readme
-from .kit_steps import Array, Settings, dtype_of, later_steps, make_input, write_step
-from .reference import open_reference
+from ..reference import open_reference
+from .cases import MADE, MADE_RATIO, Case, image_cases, made_output
+from .manifest import MANIFEST, Kit, describe_file, tolerances
+from .readme import kit_readme
+from .steps import Array, Settings, dtype_of, later_steps, make_input, write_step
 
 
 @dataclass(frozen=True)

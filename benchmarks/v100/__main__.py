@@ -1,6 +1,6 @@
 """python -m benchmarks.v100: the paper's speed table on your GPU, and that of TensorRT engines.
 
-Two protocols, never mixed: `v100_paper` measures what the paper's V100 figures are, `v100_trt` what a deployed engine
+Two protocols, never mixed: `paper` measures what the paper's V100 figures are, `trt` what a deployed engine
 takes. Prints a Markdown table and ends with one JSON line.
 """
 
@@ -30,9 +30,9 @@ from yolox_deploy.model.open import TrainedModel, describe
 from yolox_deploy.model.seeded import seeded_model
 from yolox_deploy.model.variants import VariantName
 
-from . import v100_paper, v100_trt
-from .v100_gpu import Card
-from .v100_paper import PAPER
+from . import paper, trt
+from .gpu import Card
+from .paper import PAPER
 
 PaperModel = Literal["yolox-s", "yolox-m", "yolox-l", "yolox-x", "yolox-darknet53"]
 
@@ -84,7 +84,7 @@ class Measuring(Protocol):
     def table(self, rows: Sequence[Any], card: Card) -> str: ...
 
 
-PROTOCOLS: dict[str, Measuring] = {"paper": v100_paper, "trt": v100_trt}
+PROTOCOLS: dict[str, Measuring] = {"paper": paper, "trt": trt}
 
 
 def check(config: V100Config) -> None:
@@ -173,7 +173,7 @@ def command(config: V100Config) -> None:
         print(f"\nAP on {len(dataset)} images of {dataset.source}; the paper's is on the 5000 of COCO val2017.")
     print(json.dumps(found | {"rows": [row.to_dict() for row in rows]}))
     if config.json is not None:
-        from .machine import describe_machine
+        from ..machine import describe_machine
 
         full = found | {"machine": asdict(describe_machine()), "rows": [row.to_dict(everything=True) for row in rows]}
         write_text(config.json, json.dumps(full, indent=2) + "\n")

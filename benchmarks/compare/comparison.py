@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..machine import Machine
 from .intervals import Interval, Summary, differs
-from .machine import Machine
 from .speed import Throughput
 
 HEADER = (

@@ -31,8 +31,8 @@ from yolox_deploy.model.open import TrainedModel
 from yolox_deploy.model.variants import STRIDES, VariantName
 from yolox_deploy.model.yolox import YOLOX
 
-from .latency import Latency, clocked, fps, repeat
-from .v100_gpu import V100_PINS, Card
+from ..latency import Latency, clocked, fps, repeat
+from .gpu import V100_PINS, Card
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 The engine is what `yolox-deploy export --target trt --precision fp16` writes. The parts are those of `stages`; they and
 the totals are without a CUDA graph, which would be one piece. The latency with the graph is that of one call of
 `infer`, as apps make it. Postprocessing is that of detections from score 0.25 on, so that it depends on images and
-weights. Nothing here is the paper's protocol: see `v100_paper`.
+weights. Nothing here is the paper's protocol: see `paper`.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from yolox_deploy.data.dataset import Dataset
 from yolox_deploy.evaluate import evaluate
 from yolox_deploy.model.open import TrainedModel
 
-from .latency import Latency, clocked, repeat
-from .stages import STAGES, detect_timed
-from .v100_gpu import V100_PINS, Card
+from ..latency import Latency, clocked, repeat
+from ..stages import STAGES, detect_timed
+from .gpu import V100_PINS, Card
 
 TOTALS = ("engine", "total")
 PROOF_IMAGES = 4

@@ -1,0 +1,1 @@
+"""AP, parity and speed of artifacts, measured to be trusted."""

@@ -1,0 +1,1 @@
+"""The first layer in which an artifact leaves its checkpoint, and why."""

@@ -1,0 +1,1 @@
+"""Artifacts against their reference, for a user's CI."""

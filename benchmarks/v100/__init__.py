@@ -1,0 +1,1 @@
+"""The paper's speed table, and that of engines, on a GPU."""
