@@ -48,9 +48,15 @@ def load(
     known = [*inspect.signature(runtime).parameters][2:]
     unknown = sorted(set(backend_options) - set(known))
     if unknown:
-        raise InvalidInput(f"{path.suffix} files have no option {unknown[0]!r}; theirs are {', '.join(known)}.")
+        theirs = ", ".join(["score_threshold", "nms_threshold", *known])
+        raise InvalidInput(f"{path.suffix} files have no option {unknown[0]!r}; theirs are {theirs}.")
     check_proven(path)
     return Detector(runtime(path, spec, **backend_options), score_threshold, nms_threshold)
+
+
+def is_artifact(path: Path) -> bool:
+    """Whether a path may be an artifact, as not everything is that `export` writes into its folder: a map, say."""
+    return path.suffix != ".json"
 
 
 def model_file(artifact: str | Path) -> Path:
@@ -66,6 +72,8 @@ def model_file(artifact: str | Path) -> Path:
         return found[0]
     if not path.exists():
         raise InvalidInput(f"{path} does not exist.")
+    if path.suffix in (".pth", ".pt", ".ckpt", ".safetensors"):
+        raise InvalidInput(f"{path} is a checkpoint: yolox-deploy export --weights {path} makes artifacts of it.")
     if path.suffix not in RUNTIMES:
         raise InvalidInput(f"{path} is not a model file that a runtime reads ({known}).")
     return path

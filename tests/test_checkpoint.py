@@ -163,6 +163,9 @@ def test_safetensors_hold_half_and_say_what_they_are(tmp_path: Path) -> None:
     for name, value in model.state_dict().items():
         expected = value.half().float() if value.ndim == 4 else value
         assert found.state_dict[name].dtype == value.dtype and torch.equal(found.state_dict[name], expected)
+    assert command.main([str(official), "--convert", "mmdet", "--output", str(tmp_path / "mmdet.pth")]) == 0
+    converted = read_checkpoint(tmp_path / "mmdet.pth")
+    assert (converted.class_names, converted.category_ids, converted.input_size) == tuple(facts.values())
     half.write_bytes(half.read_bytes()[:5000])
     with pytest.raises(InvalidInput, match="is damaged, or no safetensors file"):
         read_checkpoint(half)

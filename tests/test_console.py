@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -60,3 +61,15 @@ def test_without_torch_it_says_what_to_type(
     done = run_without(["torch"], *arguments)
     assert done.returncode == 1
     assert done.stderr == "error: this needs torch: pip install torch\n", done.stderr
+
+
+def test_the_version_and_an_output_that_is_cut_off() -> None:
+    script = "from yolox_deploy.console import main; import sys; sys.exit(main())"
+    command = [sys.executable, "-u", "-c", script]
+    done = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert re.fullmatch(r"yolox-deploy \d+\.\d+\.\d+\n", done.stdout)
+    with subprocess.Popen([*command, "doctor"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""

@@ -343,8 +343,9 @@ def test_the_command(
     assert main([*files, str(artifact.folder), *options]) == 0
     *_, verdict, last = capsys.readouterr().out.strip().splitlines()
     assert verdict.startswith("sound: ")
-    assert json.loads(last) == json.loads(written[1].read_text())
-    assert json.loads(last)["sound"] is True
+    assert json.loads(last) == {"sound": True, "first": None, "cause": None, "verdict": verdict}
+    everything = json.loads(written[1].read_text())
+    assert everything["sound"] is True and len(everything["rows"]) > 100
     assert cv2.imread(str(written[0])).shape[1] > 1000
 
     # Changed after it was proven: the file is to be diagnosed, not refused.
@@ -356,10 +357,13 @@ def test_the_command(
     (folder / "parity.json").write_bytes((artifact.folder / "parity.json").read_bytes())
     recipe = replace(recipe_of(small_spec), resize="rounded")
     np.save(tmp_path / "fed.npy", make_input(image, recipe, small_spec.input_size))
-    assert main([*files, str(folder), "--input", str(tmp_path / "fed.npy")]) == 1
+    assert (
+        main([*files, str(folder), "--input", str(tmp_path / "fed.npy"), "--json", str(tmp_path / "fault.json")]) == 1
+    )
     printed = capsys.readouterr()
     table = printed.out.splitlines()
-    result = json.loads(table[-1])
+    result = json.loads((tmp_path / "fault.json").read_text())
+    assert json.loads(table[-1])["cause"] == "resize"
     assert (result["sound"], result["first"], result["cause"]) == (False, INPUT, "resize")
     assert [finding["cause"] for finding in result["findings"]] == ["resize", "decode flag"]
     assert table[-3].startswith("first divergence: input: resize: the artifact is fed with rounded")

@@ -110,6 +110,18 @@ def shuffled_names(model: onnx.ModelProto) -> None:
     entry.value = json.dumps([names[1], names[0], *names[2:]])
 
 
+def test_what_export_leaves_beside_artifacts_is_none(
+    artifact: Artifact, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`artifacts/*` names the sensitivity map too."""
+    beside = tmp_path / "yolox-nano.sensitivity.json"
+    beside.write_text("{}")
+    assert parity.main([str(artifact.folder), str(beside), "--reference", str(artifact.folder)]) == 0
+    assert len(json.loads(capsys.readouterr().out.splitlines()[-1])["artifacts"]) == 1
+    assert parity.main([str(beside), "--reference", str(artifact.folder)]) == 1
+    assert "name the artifacts" in capsys.readouterr().err
+
+
 def test_a_sound_artifact_passes(artifact: Artifact, run: Run) -> None:
     code, last = run(artifact.folder)
     assert (code, last["passed"], last["images"]) == (0, True, 2)

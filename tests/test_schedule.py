@@ -16,7 +16,7 @@ from yolox_deploy.model.variants import VARIANTS, VariantName
 from yolox_deploy.model.yolox import YOLOX
 from yolox_deploy.training.ema import ModelEMA
 from yolox_deploy.training.optimizer import freeze, make_optimizer, set_training_mode
-from yolox_deploy.training.recipe import Augmentation, Recipe, check_recipe, recipe_for
+from yolox_deploy.training.recipe import Augmentation, Recipe, check_recipe, recipe_for, scaled_to
 from yolox_deploy.training.schedule import Schedule
 
 
@@ -31,6 +31,13 @@ def test_the_learning_rate_is_the_official_one(golden: Path) -> None:
 def test_the_learning_rate_scales_with_the_batch() -> None:
     small, large = (Schedule(Recipe(batch=batch), 100).learning_rate(5000) for batch in (16, 64))
     assert large == pytest.approx(4 * small)
+
+
+def test_the_multi_scale_range_follows_the_input() -> None:
+    assert scaled_to(recipe_for("yolox-nano"), 416).multi_scale == (320, 640)
+    assert scaled_to(recipe_for("yolox-s"), 320).multi_scale == (256, 384)
+    assert scaled_to(recipe_for("yolox-nano"), 64).multi_scale == (64, 96)
+    assert scaled_to(replace(Recipe(), multi_scale=None), 64).multi_scale is None
 
 
 def test_flat_cosine_stays_up_for_half_the_training() -> None:

@@ -410,6 +410,7 @@ def test_an_official_checkpoint_of_the_same_number_of_classes(
         (["--seed", "-1"], "--seed cannot be negative"),
         (["--sync-norms", "--device", "cpu"], "--sync-norms is for CUDA"),
         (["--no-augmentation-epochs", "3"], "--epochs 3 leaves none with augmentation"),
+        (["--warmup-epochs", "4"], "--warmup-epochs 4 are more than --epochs 3"),
     ],
 )
 def test_what_is_refused_before_the_first_step(

@@ -15,6 +15,7 @@ from .data.dataset import Dataset
 from .evaluate import evaluate
 from .files import write_text
 
+NOTED_DROP = 0.3  # points of AP: more than that is not what a user expects
 SCORE_THRESHOLD = 0.001  # COCO's AP counts all detections
 
 
@@ -63,6 +64,8 @@ class AccuracyCheck:
             raise AccuracyLost(
                 f"{folder.name.strip('.').removesuffix('.part')}: {report}; {self.max_drop:g} are allowed."
             )
+        if self.max_drop is None and report.drop > NOTED_DROP:
+            print(f"note: --max-ap-drop {NOTED_DROP:g} refuses such a loss; int8 then gets more layers in float.")
         write_text(folder / "accuracy.json", json.dumps(asdict(report), indent=2) + "\n")
 
     def _ap(self, runtime: Runtime) -> float:

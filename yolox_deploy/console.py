@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -48,6 +50,9 @@ def run(
             config=(tyro.conf.DisallowNone, tyro.conf.PositionalMetavarFromFieldName),
         )
         function(config)
+    except BrokenPipeError:  # whoever read our output has seen enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (UserError, OSError) as error:  # OSError: no permission, no space, a file that went away
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -77,6 +82,9 @@ def main() -> int:
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
+        return 0
+    if arguments[0] == "--version":
+        print(f"yolox-deploy {importlib.metadata.version('yolox-deploy')}")
         return 0
     command, *rest = arguments
     if command not in COMMANDS:

@@ -92,7 +92,7 @@ def evaluate(detector: Detector, dataset: Dataset, batch: int = 1) -> CocoFigure
 
 def detect_all(detector: Detector, dataset: Dataset, batch: int = 1) -> list[Detections]:
     """The detections in every image of the data set, in its order. Shows a progress bar."""
-    images = tqdm(dataset.read_images(), unit="image", desc=detector.spec.name)
+    images = tqdm(dataset.read_images(), unit="image", desc=f"detecting ({detector.spec.name})")
     return list(detector.detect_stream(images, batch))
 
 

@@ -21,6 +21,7 @@ from .data.shapes import shapes_images
 from .files import read_text, write_text
 
 CALIBRATION_IMAGES = 128
+FEW_CALIBRATION_IMAGES = 48
 SENSITIVITY_IMAGES = 8
 
 # The share of the work that stays in float at first, and the most: with less int8 than that it is none any more.
@@ -37,6 +38,8 @@ def calibration_images(folder: Path | None) -> Sequence[Image]:
         )
         return shapes_images(32, seed=1)
     files = find_images(folder)
+    if len(files) < FEW_CALIBRATION_IMAGES:
+        print(f"note: {folder} holds {len(files)} images to calibrate int8 on; some 100 do better.", file=sys.stderr)
     return ImageFiles([files[index] for index in evenly(len(files), CALIBRATION_IMAGES)])
 
 

@@ -20,7 +20,7 @@ from .data.open import decodable, open_dataset
 from .files import check_output_folder
 from .model.variants import VARIANTS, VariantName
 from .options import check_positive
-from .training.recipe import Recipe, RecipeName, check_recipe, recipe_for
+from .training.recipe import Recipe, RecipeName, check_recipe, recipe_for, scaled_to
 
 PrecisionName = Literal["fp32", "bf16", "fp16"]
 Logger = Literal["tensorboard", "wandb", "mlflow"]
@@ -116,10 +116,13 @@ def defaults(arguments: Sequence[str]) -> TrainConfig:
     parser.add_argument("--model")
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--recipe")
+    parser.add_argument("--input-size", type=int, nargs=2)
     asked, _ = parser.parse_known_args(arguments)
     model = asked.model or (_variant_of(asked.weights) if asked.weights else TrainConfig.model)
     known = model in VARIANTS and asked.recipe in (None, "official", "improved")
     recipe = recipe_for(model, asked.recipe or "official") if known else Recipe()
+    if asked.input_size is not None:
+        recipe = scaled_to(recipe, min(asked.input_size))
     return TrainConfig(data=tyro.MISSING, model=model if known else TrainConfig.model, recipe=recipe)
 
 

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import tyro
 
 from runtimes.errors import InvalidInput
-from runtimes.load import model_file
+from runtimes.load import is_artifact, model_file
 from runtimes.preprocess import Image
 from runtimes.spec import ModelSpec, Precision
 from yolox_deploy.console import require, run
@@ -113,8 +113,9 @@ def check(config: CompareConfig) -> None:
 def contenders_of(arguments: Sequence[str], threads: int, bf16: bool) -> list[Contender]:
     """What takes part, named. Raises `InvalidInput` for a path that is no artifact, and for two of one name."""
     found: list[Contender] = []
-    for argument in arguments:
-        name, path = _split(argument)
+    for name, path in map(_split, arguments):
+        if not is_artifact(path):
+            continue
         file = model_file(path)
         options = {} if file.suffix in (".engine", ".rtx") else {"threads": threads}
         found.append(Contender(name or short_name(path), path, options))
@@ -123,6 +124,8 @@ def contenders_of(arguments: Sequence[str], threads: int, bf16: bool) -> list[Co
                 raise InvalidInput("--bf16: this processor computes no bf16.")
             title = found[-1].name.removesuffix(" fp32") + " bf16"
             found.append(Contender(title, path, {**options, **BF16[file.suffix]}))
+    if not found:
+        raise InvalidInput(f"none of {', '.join(arguments)} is an artifact.")
     names = [contender.name for contender in found]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:

@@ -33,6 +33,7 @@ from .speed import Contender, Speed, SpeedPlan, Throughput, Timing, measure, swe
 from .worst import WorstImage, worst_images
 
 TIMED_IMAGES = 16
+FEWEST_ROUNDS = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +105,7 @@ def gather(
             rows=rows,
             peaks=peaks,
             gflops=gflops,
-            warnings=warnings(speed.loads, speed.drift(baseline)) + unsteady(speed),
+            warnings=warnings(speed.loads, speed.drift(baseline)) + unsteady(speed) + few_rounds(plan),
             machine=machine,
             seconds=time.perf_counter() - start,
         ),
@@ -151,6 +152,13 @@ def measure_parity(
 def evenly(count: int, wanted: int) -> list[int]:
     """At most `wanted` of the numbers 0 to count - 1, evenly spread."""
     return [index * count // wanted for index in range(wanted)] if count > wanted else [*range(count)]
+
+
+def few_rounds(plan: SpeedPlan) -> list[str]:
+    count = plan.launches * plan.rounds
+    if count >= FEWEST_ROUNDS:
+        return []
+    return [f"{count} rounds are too few: the intervals mean nothing, and nothing can be called faster."]
 
 
 def unsteady(speed: Speed) -> list[str]:

@@ -171,7 +171,7 @@ def command(config: DivergeConfig) -> None:
         plot(result, config.plot)
     if config.json is not None:
         write_text(config.json, result.to_json() + "\n")
-    print(result.to_json(), flush=True)
+    print(result.last_line(), flush=True)
     if not result:
         raise UserError(f"{config.artifact} is not the model in {config.reference}: see the verdict.")
 

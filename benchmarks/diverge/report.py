@@ -84,14 +84,20 @@ class Divergence:
         return "\n".join([head, *(_line(row, width) for row in self.rows), *notes, self.verdict])
 
     def to_json(self) -> str:
-        """One line. Infinite errors become null."""
+        """All of it, on one line. Infinite errors become null."""
+        return json.dumps(_finite({**self._summary(), **asdict(self)}))
+
+    def last_line(self) -> str:
+        """The verdict as JSON, for programs that read the terminal."""
+        return json.dumps({**self._summary(), "verdict": self.verdict})
+
+    def _summary(self) -> dict[str, Any]:
         first = self.findings[0] if self.findings else None
-        summary = {
+        return {
             "sound": bool(self),
             "first": first.layers[0] if first else None,
             "cause": first.cause if first else None,
         }
-        return json.dumps(_finite({**summary, **asdict(self)}))
 
 
 def _line(row: Row, width: int) -> str:

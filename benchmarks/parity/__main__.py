@@ -19,6 +19,7 @@ import tyro
 from tqdm import tqdm
 
 from runtimes.errors import InvalidInput, UserError
+from runtimes.load import is_artifact
 from yolox_deploy.console import run
 from yolox_deploy.export import verification_images
 from yolox_deploy.files import check_output_file, write_text
@@ -54,7 +55,7 @@ class ParityConfig:
 
 def check(config: ParityConfig) -> None:
     """Raise for what can be known to be wrong before any work."""
-    if not config.artifacts:
+    if not any(map(is_artifact, config.artifacts)):
         raise InvalidInput("name the artifacts to compare with the reference.")
     for option, path in (("--junit", config.junit), ("--json", config.json)):
         if path is not None:
@@ -94,7 +95,8 @@ def command(config: ParityConfig) -> None:
     if config.images is None:
         print(f"note     compared on {len(images)} generated images; --images DIR with your own proves more.")
     examined = []
-    for artifact in tqdm(config.artifacts, unit="artifact", disable=len(config.artifacts) < 2):
+    artifacts = [artifact for artifact in config.artifacts if is_artifact(artifact)]
+    for artifact in tqdm(artifacts, unit="artifact", disable=len(artifacts) < 2):
         examined.append(examine(artifact, reference, images, config.skip_missing))
         print_checks(examined[-1])
     reference.close()

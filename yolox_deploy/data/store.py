@@ -50,7 +50,9 @@ class SampleStore(Sequence[Sample]):
         To be called before worker processes start, which then share what is in memory.
         """
         room = limit_gib * GIB
-        for index in tqdm(range(len(self) if cache != "none" else 0), unit="image", desc=f"cache ({cache})"):
+        if cache == "none":
+            return 0
+        for index in tqdm(range(len(self)), unit="image", desc=f"cache ({cache})"):
             file = folder / f"{self._key(index)}.npy"
             try:
                 image = np.load(file) if cache == "disk" and file.exists() else self._read(index)

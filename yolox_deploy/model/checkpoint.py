@@ -184,6 +184,8 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path, layout: str) -> No
         # "CLASSES" is what mmdetection 2 reads, "dataset_meta" what 3 does, the ids are ours.
         meta = {"CLASSES": names, "dataset_meta": {"classes": names}, "category_ids": ids} if names else {}
         content = {"meta": meta, "state_dict": mmdet_keys(checkpoint.state_dict)}
+        if checkpoint.input_size:
+            content["input_size"] = checkpoint.input_size  # ours too
     else:
         content = {"model": checkpoint.state_dict, "start_epoch": 0, "optimizer": None, **facts}
     with replacing(Path(path)) as part, part.open("wb") as file:

@@ -92,6 +92,15 @@ def recipe_for(variant: VariantName, name: RecipeName = "official") -> Recipe:
     return recipe
 
 
+def scaled_to(recipe: Recipe, side: int) -> Recipe:
+    """The recipe with its multi-scale range in the same proportion to another shorter side of the input, in pixels."""
+    if recipe.multi_scale is None:
+        return recipe
+    factor = side / min(recipe.input_size)
+    low, high = (max(32 * round(end * factor / 32), 32) for end in recipe.multi_scale)
+    return replace(recipe, multi_scale=(low, high))
+
+
 def check_recipe(recipe: Recipe) -> None:
     """Raise `InvalidInput`, naming the option, for values that cannot be trained with."""
     for name in ("epochs", "batch", "learning_rate"):
@@ -110,7 +119,12 @@ def check_recipe(recipe: Recipe) -> None:
         tail = recipe.no_augmentation_epochs
         raise InvalidInput(
             f"--epochs {recipe.epochs} leaves none with augmentation and the full learning rate, since the last {tail}"
-            " are without: --no-augmentation-epochs 0 or another number below."
+            " are without: --no-augmentation-epochs 0 or another number below {recipe.epochs}."
+        )
+    if recipe.warmup_epochs > recipe.epochs:
+        raise InvalidInput(
+            f"--warmup-epochs {recipe.warmup_epochs:g} are more than --epochs {recipe.epochs}: the learning rate would"
+            f" never be reached; --warmup-epochs 0 or another number up to {recipe.epochs}."
         )
     if recipe.clip_gradients is not None:
         _require(recipe.clip_gradients > 0, "clip_gradients", "must be positive", recipe.clip_gradients)
