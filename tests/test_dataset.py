@@ -123,7 +123,10 @@ def test_what_there_is_to_learn() -> None:
     found = labelled_image(0, Path("x.png"), (50, 100), boxes, [0, 1, 2, 3, 4])
     assert training_labels(found).tolist() == [[0, 10, 20, 30, 0], [90, 40, 100, 50, 1], [5, 5, 9, 9, 4]]
     names = dict(enumerate("abcde", 1))
-    assert check_trainable(Dataset(Path("d"), (found,), names)) == 2
+    with pytest.raises(InvalidInput, match=r"1 of the 5 boxes of d lie wholly outside their images, .* x\.png"):
+        check_trainable(Dataset(Path("d"), (found,), names))
+    sound = labelled_image(1, Path("y.png"), (50, 100), boxes[:1] * 96, [0] * 96)
+    assert check_trainable(Dataset(Path("d"), (found, sound), names)) == 2  # one in a hundred is a slip
     empty = labelled_image(0, Path("x.png"), (50, 100), [], [])
     with pytest.raises(InvalidInput, match="holds no boxes to learn from"):
         check_trainable(Dataset(Path("d"), (empty,), names))
