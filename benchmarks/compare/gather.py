@@ -22,6 +22,7 @@ from runtimes.spec import ModelSpec, Precision
 from yolox_deploy.accuracy import SCORE_THRESHOLD
 from yolox_deploy.data.dataset import Dataset
 from yolox_deploy.evaluate import CHECKPOINT_SUFFIXES, coco_figures, dataset_results, detect_all, match_categories
+from yolox_deploy.int8 import evenly
 from yolox_deploy.options import ForeignOptions
 
 from ..machine import describe_machine, warnings
@@ -149,16 +150,11 @@ def measure_parity(
     return {"passed": bool(report), "text": str(report), **asdict(report)}
 
 
-def evenly(count: int, wanted: int) -> list[int]:
-    """At most `wanted` of the numbers 0 to count - 1, evenly spread."""
-    return [index * count // wanted for index in range(wanted)] if count > wanted else [*range(count)]
-
-
 def few_rounds(plan: SpeedPlan) -> list[str]:
     count = plan.launches * plan.rounds
     if count >= FEWEST_ROUNDS:
         return []
-    return [f"{count} rounds are too few: the intervals mean nothing, and nothing can be called faster."]
+    return [f"{count} rounds are too few for an interval: doubt every ratio, or give more --rounds."]
 
 
 def unsteady(speed: Speed) -> list[str]:

@@ -46,9 +46,6 @@ class Worker:
             self.close()
             raise
 
-    def reopen(self, options: dict[str, Any], images: Sequence[Image]) -> None:
-        self._ask("open", str(self.artifact.absolute()), list(images), options)
-
     def warm_up(self) -> Warmup:
         found: Warmup = self._ask("warm_up")
         return found

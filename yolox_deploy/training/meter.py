@@ -49,16 +49,12 @@ class Meter:
         tally.seconds += now - self.before
         self.before = now
         values = {name: f"{value:.3f}" for name, value in tally.means().items()}
-        speed = {"lr": f"{learning_rate:.2g}", "images/s": f"{self.images_per_second:.1f}", "memory": self.memory()}
+        speed = {"lr": f"{learning_rate:.2g}", "images/s": f"{tally.steps * self.images_per_step / max(tally.seconds, 1e-9):.1f}", "memory": self.memory()}
         accuracy = {} if self.ap is None else {"AP": f"{self.ap:.3f}"}
         left = (self.last_step - tally.steps) * tally.seconds / tally.steps
         rest = {"all done in": tqdm.format_interval(left)}
         self.bar.set_postfix(accuracy | values | speed | rest, refresh=False)
         self.bar.update()
-
-    @property
-    def images_per_second(self) -> float:
-        return self.tally.steps * self.images_per_step / max(self.tally.seconds, 1e-9)
 
     def memory(self) -> str:
         """The most that was taken: of the GPU where there is one, else of this process."""
