@@ -49,7 +49,8 @@ class Meter:
         tally.seconds += now - self.before
         self.before = now
         values = {name: f"{value:.3f}" for name, value in tally.means().items()}
-        speed = {"lr": f"{learning_rate:.2g}", "images/s": f"{tally.steps * self.images_per_step / max(tally.seconds, 1e-9):.1f}", "memory": self.memory()}
+        rate = tally.steps * self.images_per_step / max(tally.seconds, 1e-9)
+        speed = {"lr": f"{learning_rate:.2g}", "images/s": f"{rate:.1f}", "memory": self.memory()}
         accuracy = {} if self.ap is None else {"AP": f"{self.ap:.3f}"}
         left = (self.last_step - tally.steps) * tally.seconds / tally.steps
         rest = {"all done in": tqdm.format_interval(left)}
