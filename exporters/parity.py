@@ -21,7 +21,6 @@ from .matching import iou, is_in_output, is_in_rows, match
 from .report import TOLERANCES, ParityReport, Stage, Tolerance
 
 NMS_THRESHOLD = 0.65
-COMPARED_ANCHORS = 100  # of an image: those that the reference scores best
 
 
 class StageCheck:
@@ -55,26 +54,6 @@ def output_errors(reference: Floats, candidate: Floats) -> Floats:
         return np.full(1, np.inf, np.float32)
     errors: Floats = np.abs(candidate - reference) / np.maximum(1, np.abs(reference))
     return errors.ravel()
-
-
-def anchor_errors(reference: Floats, candidate: Floats) -> Floats:
-    """How far the boxes and scores of the anchors that the reference scores best are off: (N, A, 5 + C) to (N, 100).
-
-    |score difference| + 1 - IoU, both of the class that the reference gives the anchor: 0 to 2, infinite for NaN or
-    another shape. Unlike detections, it does not hang on which of two equal classes or boxes is chosen.
-    """
-    if reference.shape != candidate.shape or not np.isfinite(candidate).all():
-        return np.full((len(reference), 1), np.inf, np.float32)
-    errors = []
-    for expected, actual in zip(reference, candidate, strict=True):
-        class_ids = expected[:, 5:].argmax(axis=1)
-        every = np.arange(len(expected))
-        scores = [output[:, 4] * output[every, 5 + class_ids] for output in (expected, actual)]
-        best = np.argsort(-scores[0], kind="stable")[:COMPARED_ANCHORS]
-        boxes = [corners(output[best, :4]) for output in (expected, actual)]
-        overlaps = np.array([iou(a[None], b[None])[0, 0] for a, b in zip(*boxes, strict=True)])
-        errors.append(np.abs(scores[0][best] - scores[1][best]) + 1 - overlaps)
-    return np.stack(errors).astype(np.float32)
 
 
 def row_errors(reference: Floats, rows: Floats) -> Floats:
@@ -138,7 +117,6 @@ class _Tally:
         self.detections = self.confident = self.missed = self.extra = self.tied = 0
         self.box_error = self.score_error = self.box_sum = self.score_sum = 0.0
         self.pairs = 0
-        self.anchors: list[float] = []  # sums of the images' mean anchor errors
         self.largest, self.sum, self.values = 0.0, 0.0, 0  # of the output errors; with NMS, there are none
 
     def add(self, expected: Floats, actual: Floats, ratios: Sequence[float]) -> None:
@@ -149,8 +127,6 @@ class _Tally:
             self.largest = max(self.largest, float(errors.max()))
             self.sum += float(errors.sum(dtype=np.float64))
             self.values += errors.size
-        if decoded.nms is None and decoded.topk is None:
-            self.anchors.append(float(anchor_errors(expected, actual).mean()) * len(ratios))
         chosen = expected if decoded.topk is None else best_rows(expected, decoded.topk)
         left = postprocess(chosen, ratios, replace(decoded, nms=None), self.min_score, self.nms_threshold)
         right = postprocess(actual, ratios, decoded, self.min_score, self.nms_threshold)
@@ -217,5 +193,5 @@ class _Tally:
             score_error=self.score_error, mean_box_error=self.box_sum / max(self.pairs, 1),
             mean_score_error=self.score_sum / max(self.pairs, 1), tensor_error=self.largest if self.values else None,
             mean_error=self.sum / self.values if self.values else None,
-            anchor_error=sum(self.anchors) / images if self.anchors else None, stages=stages,
+            stages=stages,
         )  # fmt: skip

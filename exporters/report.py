@@ -15,8 +15,7 @@ from runtimes.spec import Precision
 class Tolerance:
     """How far an artifact may be from its reference. None: measured, but not limited.
 
-    tensor: any output value, relative to max(1, |reference|). mean: the mean of all of them. anchor: the
-    mean over the reference's best 100 anchors of |score difference| + 1 - IoU. box: pixels of the
+    tensor: any output value, relative to max(1, |reference|). mean: the mean of all of them. box: pixels of the
     original image. score: absolute. mean_box, mean_score: the means, over the detections that both sides have, of
     1 - IoU and of the score's difference. min_score: detections from this confidence on are compared. alone_score: from
     this one on, a detection that only one side has counts as missed or extra. alone_share: how many may, as a share of
@@ -25,7 +24,6 @@ class Tolerance:
 
     tensor: float | None = 2e-2
     mean: float | None = 1e-4
-    anchor: float | None = None
     box: float | None = 0.05
     score: float | None = 1e-3
     mean_box: float = 0.01
@@ -79,8 +77,7 @@ class ParityReport:
     missed and extra: detections of one side alone, from the tolerance's alone_score on, of which there are `confident`
     on both sides together. tied: those that the other side computed as well, but did not choose between equals. Errors
     are the largest seen, or the mean; those of the output are None with NMS in the graph, where there is none to
-    compare, that of its anchors (see `anchor_errors`) with TopK too. note: what the comparison could not cover on this
-    machine.
+    compare. note: what the comparison could not cover on this machine.
     """
 
     tolerance: Tolerance
@@ -96,7 +93,6 @@ class ParityReport:
     mean_score_error: float
     tensor_error: float | None
     mean_error: float | None
-    anchor_error: float | None
     stages: tuple[Stage, ...] = field(default=())
     note: str = ""
 
@@ -116,8 +112,6 @@ class ParityReport:
             return f"the loaded file's output differs by {self.tensor_error:.2g} (tolerance {limit.tensor})"
         if self.mean_error is not None and _beyond(self.mean_error, limit.mean):
             return f"the loaded file's output differs by {self.mean_error:.2g} in the mean (tolerance {limit.mean})"
-        if self.anchor_error is not None and _beyond(self.anchor_error, limit.anchor):
-            return f"the best anchors' boxes and scores are off by {self.anchor_error:.2g} (tolerance {limit.anchor})"
         if self.missed + self.extra > limit.alone_share * self.confident:
             return (
                 f"of {self.confident} detections of both sides, {self.missed} are missed and {self.extra} are extra"

@@ -168,7 +168,6 @@ PASSED = ParityReport(
     mean_score_error=0,
     tensor_error=0,
     mean_error=0,
-    anchor_error=None,
 )
 
 

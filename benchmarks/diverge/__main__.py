@@ -101,7 +101,7 @@ def diverge(
     steps, forced = walk(network, taps, expected)
     judge = Judge(spec.precision, tolerance)
     off = judge.off(steps)
-    rows += [Row(step.path, errors[step.path], step.own, step in off) for step in steps]
+    rows += [Row(step.path, errors[step.path], step.own, step in off, step.unexplained) for step in steps]
     findings += explain_network(reference.model, layers[0], taps, expected, judge, off)
     notes = []
     if findings and max(errors.values()) <= TOLERANCES["fp32"]:

@@ -139,11 +139,11 @@ def explain_layers(off: Sequence[Step]) -> list[Finding]:
             detail = (
                 f"its int8 weights are off by {first.weight_change:.1%}, rounding costs {first.weight_rounding:.1%}"
             )
-            findings.append(Finding("quantisation", paths, detail, first.own, first.with_its_weights))
+            findings.append(Finding("quantisation", paths, detail, first.own, first.unexplained))
         elif kind == "changed weights":
             change = first.weight_change
             what = f"its weights differ by {change:.2%}" if change > 1e-6 else "its bias differs"
-            findings.append(Finding(kind, paths, what, first.own, first.with_its_weights))
+            findings.append(Finding(kind, paths, what, first.own, first.unexplained))
         else:
             detail = "neither weights nor rounding explain it: look at what stands between this layer and those before"
             findings.append(Finding("unknown", paths, detail, first.own, None))
@@ -153,7 +153,7 @@ def explain_layers(off: Sequence[Step]) -> list[Finding]:
 def _kind(step: Step) -> Cause | Literal["bad int8"]:
     if step.stored != "fp32" and not step.weights_are_off and step.own <= ROUNDING_MARGIN * step.rounding:
         return "quantisation" if step.stored == "int8" else "reduced precision"
-    by_weights = step.with_its_weights <= min(TOLERANCES[step.stored], step.own / 2)
+    by_weights = step.unexplained <= min(TOLERANCES[step.stored], step.own / 2)
     if step.stored == "int8" and (step.weights_are_off or by_weights):
         return "bad int8"
     return "changed weights" if by_weights or step.weights_are_off else "unknown"

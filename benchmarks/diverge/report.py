@@ -36,6 +36,11 @@ class Finding:
     error: float
     left: float | None
 
+    @property
+    def is_rounding(self) -> bool:
+        """Whether the layers do what they should, in a precision that costs this much."""
+        return self.cause in ("quantisation", "reduced precision") and self.left is None
+
     def __str__(self) -> str:
         more = f" and {len(self.layers) - 1} more" if len(self.layers) > 1 else ""
         left = "" if self.left is None else f"; {self.left:.2g} with the same in the reference"
@@ -44,12 +49,16 @@ class Finding:
 
 @dataclass(frozen=True)
 class Row:
-    """One stage. error: to the reference that runs by itself. own: what the stage adds; None where not measured."""
+    """One stage. error: to the reference that runs by itself. own: what the stage adds; None where not measured.
+
+    unexplained: the part of its own that neither the artifact's stored weights nor the levels of its int8 explain.
+    """
 
     name: str
     error: float
     own: float | None
     off: bool
+    unexplained: float | None = None
 
 
 @dataclass(frozen=True)

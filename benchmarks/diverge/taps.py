@@ -6,7 +6,7 @@ convolution as one more output, NCNN gives values by name. One thread, so that a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,13 +24,23 @@ Stored = Literal["fp32", "fp16", "bf16", "int8"]
 
 
 @dataclass(frozen=True)
+class Levels:
+    """The values that a tensor in int8 may take: step * k, low <= k <= high."""
+
+    step: float
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
 class Tap:
     """One convolution of an artifact, on the first image of a batch.
 
     name: the graph's, which in our own files is the path of the module. output: (O, H, W), behind the activation where
     the graph has merged that into the convolution (`activated`). weight: (O, I / groups, kernel height, kernel width)
     and bias: (O,) or None, as real values, whatever the file stores them in. stored: how it stores the weights, or
-    "bf16" where they are computed in that.
+    "bf16" where they are computed in that. levels: to which the input is
+    rounded in int8, where that is known.
     """
 
     name: str
@@ -39,6 +49,7 @@ class Tap:
     bias: Floats | None
     stored: Stored
     activated: bool = False
+    levels: Levels | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,7 @@ def tap_onnx(path: Path, images: npt.NDArray[Any], bf16: bool = False) -> Seen:
     graph = model.graph
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     known = {graph.output[0].name}
+    producers = {name: node for node in graph.node for name in node.output}
     nodes = [node for node in graph.node if node.op_type == "Conv"]
     wanted = {name for node in nodes for name in (_whole(node), *node.input[1:]) if name not in constants}
     graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(wanted - known))
@@ -79,7 +91,8 @@ def tap_onnx(path: Path, images: npt.NDArray[Any], bf16: bool = False) -> Seen:
             reach = constants[f"{output}_reach"].ravel()
             weight = weight * reach[:, None, None, None]
             bias = (0 if bias is None else bias * reach) + constants[f"{output}_low"].ravel()
-        return Tap(_module(node.name), _floats(values[output][0]), _floats(weight), bias, stored)
+        levels = _onnx_levels(producers.get(node.input[0]), constants)
+        return Tap(_module(node.name), _floats(values[output][0]), _floats(weight), bias, stored, levels=levels)
 
     return Seen(tuple(map(tap, nodes)), _floats(values[names[0]]))
 
@@ -88,6 +101,15 @@ def _whole(node: Any) -> str:
     """The value that a convolution is for: in our int8 form, the one with its range restored."""
     name: str = node.output[0]
     return name.removesuffix("_unit")
+
+
+def _onnx_levels(node: Any, constants: Mapping[str, npt.NDArray[Any]]) -> Levels | None:
+    """Those of the DequantizeLinear before a convolution."""
+    if node is None or node.op_type != "DequantizeLinear":
+        return None
+    scale, zero = (constants[name] for name in node.input[1:])
+    low, high = ((-128, 127), (0, 255))[zero.dtype == np.uint8]
+    return Levels(float(scale), low - int(zero), high - int(zero))
 
 
 def tap_openvino(path: Path, images: npt.NDArray[Any], bf16: bool = False) -> Seen:
@@ -120,6 +142,7 @@ def tap_openvino(path: Path, images: npt.NDArray[Any], bf16: bool = False) -> Se
                 weight=weight,
                 bias=rest[0].ravel() if rest else None,
                 stored="bf16" if bf16 and stored != "int8" else stored,
+                levels=_openvino_levels(node.input_value(0).get_node()),
             )
         )
     return Seen(tuple(taps), _floats(results[0]))
@@ -133,6 +156,19 @@ def _bias(convolution: Any) -> tuple[Any, Any] | None:
         return None
     other = node.input_value(1 - consumers[0].get_index())
     return (node.output(0), other) if _constants(other.get_node()) else None
+
+
+def _openvino_levels(node: Any) -> Levels | None:
+    """Those of the FakeQuantize before a convolution, if it has one range for all channels."""
+    if node.get_type_name() != "FakeQuantize":
+        return None
+    ends = [node.input_value(index).get_node().get_data() for index in (3, 4)]  # of its output
+    if any(end.size != 1 for end in ends):
+        return None
+    low, high = (float(end.item()) for end in ends)
+    steps = node.get_attributes()["levels"] - 1
+    step = (high - low) / steps
+    return Levels(step, round(low / step), round(low / step) + steps)
 
 
 def _constants(node: Any) -> list[str]:
@@ -161,7 +197,8 @@ def tap_ncnn(path: Path, images: npt.NDArray[Any], bf16: bool = False) -> Seen:
         own = weights[name]
         kind = own.weight.dtype.name
         stored: Stored = "int8" if kind == "int8" else "bf16" if bf16 else "fp16" if kind == "float16" else "fp32"
-        return Tap(name, found, _real(own), own.bias, stored, activated)
+        levels = None if own.input_scale is None else Levels(1 / float(own.input_scale[0]), -127, 127)
+        return Tap(name, found, _real(own), own.bias, stored, activated, levels)
 
     taps = [tap(layer.name, found, layer.integer(9) != 0) for layer, found in zip(convolutions, outputs, strict=True)]
     return Seen(tuple(taps), output.T[None])

@@ -57,15 +57,16 @@ class Step:
     """A layer beside the artifact's. Errors are relative (see `relative_error`).
 
     own: what the layer adds. rounding: what it would add if its weights and what goes through it were rounded to what
-    the artifact stores; 0 for fp32. with_its_weights: what it would add if the reference had the artifact's weights.
-    weight_change: from the reference's weights to these; weight_rounding: the part that rounding has in it.
+    the artifact stores; 0 for fp32. unexplained: what it would add if the reference had the artifact's weights, and
+    rounded the input of an int8 layer to the same levels. weight_change: from the reference's weights to these;
+    weight_rounding: the part that rounding has in it.
     """
 
     path: str
     stored: Stored
     own: float
     rounding: float
-    with_its_weights: float
+    unexplained: float
     weight_change: float
     weight_rounding: float
 
@@ -143,13 +144,15 @@ def _step(layer: Layer, tap: Tap, x: Tensor, expected: Tensor, found: Tensor) ->
     bias = None if tap.bias is None else torch.from_numpy(tap.bias.copy())
     fits = weight.shape == conv.weight.shape
     rounded = _rounded(conv.weight, stored, (1, 2, 3))
-    rough = layer.compute(_rounded(x, stored), rounded, conv.bias)
+    levels = tap.levels
+    same = x if levels is None else (x / levels.step).round().clamp(levels.low, levels.high) * levels.step
+    rough = layer.compute(_rounded(x, stored) if levels is None else same, rounded, conv.bias)
     return Step(
         path=layer.path,
         stored=stored,
         own=relative_error(expected, found),
         rounding=0.0 if stored == "fp32" else relative_error(expected, _rounded(rough, stored)),
-        with_its_weights=relative_error(layer.compute(x, weight, bias), found) if fits else float("inf"),
+        unexplained=relative_error(layer.compute(same, weight, bias), found) if fits else float("inf"),
         weight_change=relative_error(conv.weight, weight),
         weight_rounding=relative_error(conv.weight, rounded),
     )
