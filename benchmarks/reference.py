@@ -13,7 +13,25 @@ from runtimes.errors import InvalidInput
 from runtimes.runtime import Runtime
 from yolox_deploy.console import require
 from yolox_deploy.evaluate import CHECKPOINT_SUFFIXES
+from yolox_deploy.model.variants import VARIANTS
 from yolox_deploy.options import ForeignOptions, open_artifact
+
+
+def find_weights(model: str) -> Path:
+    """The checkpoint that an argument names: a file, or a variant, whose official weights are downloaded once.
+
+    Raises `InvalidInput` for anything else.
+    """
+    if model in VARIANTS:
+        from yolox_deploy.model.download import official_weights
+
+        return official_weights(model)
+    path = Path(model)
+    if path.suffix not in CHECKPOINT_SUFFIXES:
+        raise InvalidInput(f"{model} is neither a checkpoint nor one of {', '.join(VARIANTS)}.")
+    if not path.is_file():
+        raise InvalidInput(f"there is no file {path}.")
+    return path
 
 
 def open_reference(path: Path, foreign: ForeignOptions, input_size: tuple[int, int] | None = None) -> Runtime:

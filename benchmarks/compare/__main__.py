@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
@@ -27,19 +27,15 @@ from yolox_deploy.data.images import ImageFiles, find_images
 from yolox_deploy.data.open import open_dataset
 from yolox_deploy.data.shapes import shapes_images
 from yolox_deploy.doctor import cpu
-from yolox_deploy.evaluate import CHECKPOINT_SUFFIXES
 from yolox_deploy.files import check_output_file, write_text
-from yolox_deploy.model.variants import VARIANTS
 from yolox_deploy.options import check_positive
 
-from .speed import Contender, SpeedPlan
+from ..reference import find_weights
+from .speed import BF16, Contender, SpeedPlan
 
 CPU_TARGETS = ("onnx", "openvino", "ncnn")
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 TIMED_IMAGES = 16
-
-# How each backend that can is told to compute in bf16.
-BF16: dict[str, dict[str, Any]] = {".xml": {"inference_precision": "bf16"}, ".param": {"bf16": True}}
 
 
 @dataclass(frozen=True)
@@ -162,17 +158,11 @@ def baseline_of(contenders: Sequence[Contender], wanted: str | None) -> str:
 def export_first(config: CompareConfig) -> tuple[list[str], Path]:
     """Export what is not there yet. Returns the artifacts, and the checkpoint that they are of."""
     from yolox_deploy import export
-    from yolox_deploy.model.download import official_weights
+    from yolox_deploy.model.checkpoint import read_checkpoint
 
     first = config.first
     assert first.export is not None
-    if first.export in VARIANTS:
-        weights = official_weights(first.export)
-    elif Path(first.export).suffix in CHECKPOINT_SUFFIXES:
-        weights = Path(first.export)
-    else:
-        raise InvalidInput(f"--export {first.export} is neither a checkpoint nor one of {', '.join(VARIANTS)}.")
-    from yolox_deploy.model.checkpoint import read_checkpoint
+    weights = find_weights(first.export)
 
     name = read_checkpoint(weights).variant
     artifacts = []

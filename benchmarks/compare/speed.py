@@ -26,6 +26,9 @@ from .intervals import Rounds, Summary, summarize
 from .process import Worker
 from .worker import Warmup
 
+# How each backend that can is told to compute in bf16.
+BF16: dict[str, dict[str, Any]] = {".xml": {"inference_precision": "bf16"}, ".param": {"bf16": True}}
+
 ROUND_SECONDS, LEAST_RUNS, MOST_RUNS = 0.2, 3, 20
 
 

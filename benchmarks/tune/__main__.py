@@ -1,0 +1,221 @@
+"""python -m benchmarks.tune: how to run a model on this machine, by measurement.
+
+    python -m benchmarks.tune my_yolox.pth --data coco --budget-ms 10     # the most accurate that is fast enough
+    python -m benchmarks.tune my_yolox.pth --data coco --min-ap 28        # the fastest that is accurate enough
+
+Tries backends, precisions, input sizes and threads, leaves out what cannot win, and writes the artifact that does and
+`tune.json` with all that was looked at. Ends with one JSON line; exits with 1 where nothing meets the demand.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from runtimes.errors import InvalidInput, UserError
+from yolox_deploy.console import is_installed, require, run
+from yolox_deploy.data.images import ImageFiles, find_images
+from yolox_deploy.data.open import open_dataset
+from yolox_deploy.doctor import cpu
+from yolox_deploy.files import check_output_folder, write_text
+from yolox_deploy.int8 import evenly
+
+from ..machine import describe_machine
+from ..reference import find_weights
+from .report import Result
+from .search import Build, Goal, Size, Trial, Way, search
+
+if TYPE_CHECKING:
+    from .lab import Aim, MachineLab
+
+TARGETS = ("onnx", "openvino", "ncnn")
+MODULES = {"onnx": "onnxruntime", "openvino": "openvino", "ncnn": "ncnn"}
+BF16_TARGETS = ("openvino", "ncnn")
+SMALLER = (1.0, 0.75, 0.5)  # sizes that are tried, as shares of the model's own
+TIMED_IMAGES = 16
+
+
+@dataclass(frozen=True)
+class TuneConfig:
+    """Find how to run a model on this machine: backend, precision, input size and threads.
+
+    fp16 is not tried: processors compute it in fp32, it only makes files smaller.
+    """
+
+    model: Annotated[str, tyro.conf.Positional]
+    """Checkpoint, or a variant's name (official weights, downloaded once)."""
+    data: Path
+    """Labelled images to measure AP on: COCO, Pascal VOC or YOLO's layout."""
+    budget_ms: float | None = None
+    """Milliseconds that an image may take, from image to boxes: the most accurate within them wins."""
+    min_ap: float | None = None
+    """Points of AP that there have to be, such as 28.5: the fastest with them wins."""
+    aim: Literal["latency", "throughput"] = "latency"
+    """What milliseconds are: of one image alone, or of all cores together, an image."""
+    targets: tuple[Literal["onnx", "openvino", "ncnn"], ...] = ()
+    """Backends to try; unset, those that are installed."""
+    precisions: tuple[Literal["fp32", "bf16", "int8"], ...] = ()
+    """Precisions to try; unset, those that this processor has."""
+    sizes: tuple[str, ...] = ()
+    """Input sizes to try, such as 416 or 384x640, multiples of 32; unset, the model's own, three quarters and half."""
+    split: str | None = None
+    """Split of --data; unset, the only one, val or test."""
+    images: Path | None = None
+    """Images to time on; unset, those of --data."""
+    calibration: Path | None = None
+    """int8: folder of images like those that the model will see; unset, generated ones."""
+    cores: int | None = None
+    """Cores to use at most; unset, all that this process may."""
+    output: Path = Path("tuned")
+    """Folder for the winning artifact and tune.json."""
+    overwrite: bool = False
+    """Replace what is in --output."""
+
+
+def check(config: TuneConfig) -> None:
+    """Raise for what can be known to be wrong before any work."""
+    require("torch", "onnx", "onnxruntime", "pycocotools", "psutil")
+    if (config.budget_ms is None) == (config.min_ap is None):
+        raise InvalidInput("say what counts: --budget-ms MILLISECONDS or --min-ap POINTS, one of them.")
+    if config.budget_ms is not None and not config.budget_ms > 0:
+        raise InvalidInput(f"--budget-ms has to be more than 0, and is {config.budget_ms:g}.")
+    if config.min_ap is not None and not 0 < config.min_ap <= 100:
+        raise InvalidInput(f"--min-ap is in points, 0 to 100, and is {config.min_ap:g}.")
+    if config.min_ap is not None and config.min_ap < 1:
+        raise InvalidInput(f"--min-ap is in points of AP: {100 * config.min_ap:g}, not {config.min_ap:g}?")
+    if config.cores is not None and config.cores < 1:
+        raise InvalidInput(f"--cores has to be at least 1, and is {config.cores}.")
+    require(*(MODULES[target] for target in config.targets))
+    if "bf16" in config.precisions and "bf16" not in cpu():
+        raise InvalidInput("--precisions bf16: this processor computes no bf16.")
+    if "bf16" in config.precisions and config.targets and not set(config.targets) & set(BF16_TARGETS):
+        raise InvalidInput(f"--precisions bf16 is for {' and '.join(BF16_TARGETS)}.")
+    check_output_folder(config.output, "--output")
+    if config.output.exists() and any(config.output.iterdir()) and not config.overwrite:
+        raise InvalidInput(
+            f"{config.output} is not empty: --overwrite replaces a result in it, --output says where else."
+        )
+
+
+def read_sizes(texts: Sequence[str], own: Size) -> list[Size]:
+    """Sizes from "416" or "384x640"; the model's own and smaller ones where there are none."""
+    if not texts:
+        return list(dict.fromkeys((_multiple(share * own[0]), _multiple(share * own[1])) for share in SMALLER))
+    found = []
+    for text in texts:
+        sides = text.split("x")
+        if len(sides) > 2 or not all(side.isascii() and side.isdigit() for side in sides):
+            raise InvalidInput(f"--sizes {text!r} is no size: 416, or HEIGHTxWIDTH such as 384x640.")
+        size = int(sides[0]), int(sides[-1])
+        if min(size) < 32 or size[0] % 32 or size[1] % 32:
+            raise InvalidInput(f"--sizes {text}: height and width have to be multiples of 32.")
+        found.append(size)
+    return list(dict.fromkeys(found))
+
+
+def _multiple(side: float) -> int:
+    return max(round(side / 32) * 32, 32)
+
+
+def builds_of(config: TuneConfig, sizes: Sequence[Size]) -> list[Build]:
+    """What there is to try. Raises `InvalidInput` where that is nothing."""
+    targets: tuple[str, ...] = config.targets or tuple(target for target in TARGETS if is_installed(MODULES[target]))
+    has_bf16 = "bf16" in cpu()
+    precisions = config.precisions or ("fp32", *(("bf16",) if has_bf16 else ()), "int8")
+    found = [
+        Build(target, computes, size)
+        for size, target, computes in product(sizes, targets, precisions)
+        if computes != "bf16" or target in BF16_TARGETS
+    ]
+    if not found:
+        raise InvalidInput("no backend is installed to try: yolox-deploy doctor says what to type.")
+    return found
+
+
+def ways_of(builds: Sequence[Build], cores: int, aim: Aim) -> list[Way]:
+    """One image: 1, 2, 4 threads and so on. Throughput: every way to share out all the cores."""
+    return [Way(build, *share) for build in builds for share in _shares(cores, aim)]
+
+
+def _shares(cores: int, aim: Aim) -> Iterator[tuple[int, int]]:
+    if aim == "throughput":
+        yield from ((streams, cores // streams) for streams in range(1, cores + 1) if cores % streams == 0)
+        return
+    threads = 1
+    while threads < cores:
+        yield 1, threads
+        threads *= 2
+    yield 1, cores
+
+
+def keep(config: TuneConfig, lab: MachineLab, winner: Trial) -> Path:
+    """Move the winning artifact into the output folder."""
+    source = lab.artifact(winner.way.build)
+    folder = config.output / source.name
+    if folder.exists():
+        shutil.rmtree(folder)
+    return source.rename(folder)
+
+
+def command(config: TuneConfig) -> None:
+    check(config)
+    weights = find_weights(config.model)
+    dataset = open_dataset(config.data, () if config.split is None else (config.split,))
+    files = [image.path for image in dataset.images] if config.images is None else find_images(config.images)
+    from yolox_deploy.evaluate import match_categories
+    from yolox_deploy.model.checkpoint import read_checkpoint
+    from yolox_deploy.model.open import describe
+
+    from .lab import MachineLab
+
+    checkpoint = read_checkpoint(weights)
+    spec = describe(checkpoint.build(), checkpoint).spec
+    match_categories(spec, dataset)
+    builds = builds_of(config, read_sizes(config.sizes, spec.input_size))
+    machine = describe_machine()
+    cores = min(config.cores or machine.cores, machine.cores)
+    ways = ways_of(builds, cores, config.aim)
+    goal = Goal(config.budget_ms, config.min_ap)
+    print(f"{len(ways)} ways to run {config.model} are looked at, for {goal}.", flush=True)
+    config.output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=config.output, prefix=".tune-") as folder:
+        timed = ImageFiles([files[index] for index in evenly(len(files), TIMED_IMAGES)])
+        lab = MachineLab(
+            weights, dataset, timed, config.calibration, Path(folder), config.output / "export.log", config.aim, cores
+        )
+        winner, trials = search(ways, goal, lab)
+        options = {} if winner is None else lab.options(winner.way)
+        artifact = None if winner is None else keep(config, lab, winner)
+    result = Result(
+        model=config.model,
+        data=f"{dataset.source} ({len(dataset)} images)",
+        aim=config.aim,
+        goal=goal,
+        winner=winner,
+        artifact=None if artifact is None else str(artifact),
+        options=options,
+        trials=trials,
+        doubts=lab.doubts,
+        machine=machine,
+    )
+    write_text(config.output / "tune.json", result.to_json())
+    print(result)
+    print(result.last_line(), flush=True)
+    if winner is None:
+        raise UserError(f"nothing that was tried gives {goal}: {result.nearest()}.")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return run("python -m benchmarks.tune", TuneConfig, command, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

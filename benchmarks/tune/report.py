@@ -1,0 +1,76 @@
+"""What tuning looked at, as a table and JSON, and how to use the winner."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..machine import Machine
+from .search import Goal, Trial
+
+HEADER = "| | way | ms an image | AP | |\n|---|---|---|---|---|"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What tuning found. artifact: of the winner, and options: those that `runtimes.load` takes for it."""
+
+    model: str
+    data: str
+    aim: str
+    goal: Goal
+    winner: Trial | None
+    artifact: str | None
+    options: dict[str, Any]
+    trials: Sequence[Trial]
+    doubts: Sequence[str]
+    machine: Machine
+
+    def __str__(self) -> str:
+        rows = [HEADER, *(_line(trial, trial == self.winner) for trial in self.trials)]
+        notes = [f"note: {doubt}" for doubt in dict.fromkeys(self.doubts)]
+        return "\n".join([*rows, *notes, *self._advice()])
+
+    def _advice(self) -> list[str]:
+        """How to load the winner."""
+        won = self.winner
+        if won is None:
+            return []
+        arguments = "".join(f", {name}={value!r}" for name, value in self.options.items())
+        streams = won.way.streams
+        calls = "" if streams == 1 else f"  # and {streams} threads of your app that call it"
+        return [
+            f"\nbest for {self.goal}: {won.way}, {won.milliseconds:.2f} ms, AP {won.ap:.2f}",
+            "    from runtimes import load",
+            f"    detector = load({self.artifact!r}{arguments}){calls}",
+        ]
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+    def last_line(self) -> str:
+        """One line of JSON for programs that read the terminal."""
+        summary = None if self.winner is None else {"name": str(self.winner.way), **asdict(self.winner)}
+        return json.dumps({"artifact": self.artifact, "options": self.options, "winner": summary})
+
+    def nearest(self) -> str:
+        """What comes nearest where nothing won, in words."""
+        timed = [(trial.milliseconds, trial.way) for trial in self.trials if trial.milliseconds is not None]
+        measured = [(trial.ap, trial.way) for trial in self.trials if trial.ap is not None]
+        if self.goal.budget is not None:
+            if not timed:
+                return "nothing could be run"
+            time, way = min(timed, key=lambda one: one[0])
+            return f"the fastest is {way} with {time:.2f} ms; smaller --sizes are faster"
+        if not measured:
+            return "no size has it even in fp32"
+        ap, way = max(measured, key=lambda one: one[0])
+        return f"the most accurate is {way} with AP {ap:.2f}"
+
+
+def _line(trial: Trial, won: bool) -> str:
+    time = "" if trial.milliseconds is None else f"{trial.milliseconds:.2f}"
+    ap = "" if trial.ap is None else f"{trial.ap:.2f}"
+    return f"| {'*' if won else ' '} | {trial.way} | {time} | {ap} | {trial.note} |"

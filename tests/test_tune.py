@@ -1,0 +1,175 @@
+"""benchmarks.tune: what wins, what is not measured, what is refused. Times and AP are given, but for one real run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from benchmarks.tune.__main__ import main, read_sizes, ways_of
+from benchmarks.tune.search import Build, Goal, Size, Way, search
+from runtimes import load
+from runtimes.errors import InvalidInput
+from yolox_deploy.data.scenes import main as draw_scenes
+
+AP: dict[tuple[str, Size], float] = {
+    ("fp32", (416, 416)): 28.6, ("bf16", (416, 416)): 28.5, ("int8", (416, 416)): 28.3,
+    ("fp32", (320, 320)): 25.0, ("bf16", (320, 320)): 25.1, ("int8", (320, 320)): 24.6,
+    ("fp32", (224, 224)): 19.0, ("bf16", (224, 224)): 18.9, ("int8", (224, 224)): 18.5,
+}  # fmt: skip
+SPEED = {"fp32": 1.0, "bf16": 1.4, "int8": 2.0}
+
+
+class Plain:
+    """Measurements as a formula, and a note of what was asked for."""
+
+    def __init__(self, broken: str = "") -> None:
+        self.broken = broken
+        self.asked: list[Build] = []
+
+    def fp32_ap(self, size: Size) -> float:
+        return AP["fp32", size]
+
+    def ap(self, build: Build) -> float:
+        self.asked.append(build)
+        return AP[build.computes, build.size]
+
+    def times(self, ways: Sequence[Way], careful: bool) -> dict[Way, float]:
+        return {way: self.time(way) for way in ways if way.build.target != self.broken}
+
+    def time(self, way: Way) -> float:
+        build = way.build
+        area = build.size[0] * build.size[1] / 416**2
+        slow = 1.2 if build.target == "ncnn" else 1.0
+        return 20 * area * slow / SPEED[build.computes] / (1 + 0.5 * (way.threads - 1))
+
+
+SIZES: list[Size] = [(416, 416), (320, 320), (224, 224)]
+WAYS = ways_of([Build(*one) for one in product(("openvino", "ncnn"), SPEED, SIZES)], 2, "latency")
+
+
+@pytest.mark.parametrize("budget", [1.5, 3.0, 5.0, 7.0, 9.5, 14.0, 100.0])
+def test_a_budget_gives_the_highest_ap_within_it(budget: float) -> None:
+    lab = Plain()
+    winner, _ = search(WAYS, Goal(budget=budget), lab)
+    possible = [AP[way.build.computes, way.build.size] for way in WAYS if lab.time(way) <= budget]
+    assert (winner is None) == (not possible)
+    if winner is not None:
+        assert winner.ap == max(possible)
+        assert winner.milliseconds is not None
+        assert winner.milliseconds <= budget
+
+
+@pytest.mark.parametrize("least", [10.0, 18.7, 19.0, 24.8, 28.4, 28.6])
+def test_enough_ap_gives_the_shortest_time_with_it(least: float) -> None:
+    lab = Plain()
+    winner, trials = search(WAYS, Goal(least_ap=least), lab)
+    possible = [lab.time(way) for way in WAYS if AP[way.build.computes, way.build.size] >= least]
+    assert winner is not None
+    assert winner.milliseconds == pytest.approx(min(possible))
+    assert len(trials) == len(WAYS)
+
+
+def test_what_nothing_reaches() -> None:
+    lab = Plain()
+    winner, trials = search(WAYS, Goal(least_ap=50), lab)
+    assert winner is None
+    assert not lab.asked
+    assert all("fp32 reaches AP" in trial.note for trial in trials)
+    assert search(WAYS, Goal(budget=0.1), lab)[0] is None
+
+
+def test_ap_is_measured_only_where_it_may_decide() -> None:
+    lab = Plain()
+    _, trials = search(WAYS, Goal(budget=15.0), lab)
+    assert {build.size for build in lab.asked} == {(416, 416)}
+    left_out = [trial for trial in trials if trial.way.build.size != (416, 416) and trial.way.threads == 2]
+    assert left_out
+    assert all("cannot reach AP" in trial.note for trial in left_out)
+    lab = Plain()
+    search(WAYS, Goal(least_ap=24.8), lab)
+    assert {build.size for build in lab.asked} == {(320, 320)}
+    assert len(lab.asked) < 6
+
+
+def test_every_way_that_did_not_win_says_why() -> None:
+    for goal in (Goal(budget=9.0), Goal(least_ap=24.8)):
+        winner, trials = search(WAYS, goal, Plain())
+        silent = [trial for trial in trials if not trial.note and trial.ap is None]
+        assert winner in trials
+        assert not silent
+
+
+def test_a_backend_that_does_not_run_is_no_way() -> None:
+    winner, trials = search(WAYS, Goal(budget=100), Plain(broken="openvino"))
+    assert winner is not None
+    assert winner.way.build.target == "ncnn"
+    assert [trial.note for trial in trials if trial.way.build.target == "openvino"] == ["could not be made or run"] * 18
+
+
+def test_threads_and_streams() -> None:
+    build = Build("onnx", "fp32", (416, 416))
+    latency = [(way.streams, way.threads) for way in ways_of([build], 6, "latency")]
+    assert latency == [(1, 1), (1, 2), (1, 4), (1, 6)]
+    throughput = [(way.streams, way.threads) for way in ways_of([build], 6, "throughput")]
+    assert throughput == [(1, 6), (2, 3), (3, 2), (6, 1)]
+
+
+def test_sizes() -> None:
+    assert read_sizes((), (416, 416)) == [(416, 416), (320, 320), (192, 192)]
+    assert read_sizes(("416", "384x640", "416"), (640, 640)) == [(416, 416), (384, 640)]
+    for text in ("400", "0", "4x4x4", "x", "-32", "64x", "big"):
+        with pytest.raises(InvalidInput, match="--sizes"):
+            read_sizes((text,), (640, 640))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "--budget-ms MILLISECONDS or --min-ap POINTS"),
+        (["--budget-ms", "5", "--min-ap", "20"], "one of them"),
+        (["--budget-ms", "0"], "has to be more than 0"),
+        (["--budget-ms", "nan"], "has to be more than 0"),
+        (["--min-ap", "0.285"], "28.5, not 0.285"),
+        (["--min-ap", "101"], "0 to 100"),
+        (["--budget-ms", "5", "--cores", "0"], "--cores"),
+        (["--budget-ms", "5", "--output", "full"], "--overwrite"),
+        (["--budget-ms", "5", "--targets", "onnx", "--precisions", "bf16"], "bf16"),
+    ],
+)
+def test_what_is_refused(
+    arguments: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine", encoding="utf-8")
+    (tmp_path / "model.pth").write_bytes(b"")
+    assert main(["model.pth", "--data", "scenes", *arguments]) == 1
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "tuned").exists()
+
+
+def test_the_bundled_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """For real, on generated scenes: the winner is handed over, loads with its options, and is all there is."""
+    monkeypatch.chdir(tmp_path)
+    draw_scenes(["scenes", "--train", "2", "--val", "6"])
+    weights = Path(__file__).parents[1] / "yolox_deploy" / "weights" / "yolox-nano-scenes.safetensors"
+    command = [str(weights), "--data", "scenes", "--split", "val", "--sizes", "128", "96", "--precisions", "fp32"]
+    command += ["--targets", "onnx", "ncnn", "--cores", "1"]
+    assert main([*command, "--min-ap", "1"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["winner"]["ap"] >= 1
+    with load(tmp_path / found["artifact"], **found["options"]) as detector:
+        assert detector.spec.input_size in ((128, 128), (96, 96))
+    kept = sorted(path.name for path in (tmp_path / "tuned").iterdir())
+    assert kept == sorted(["export.log", "tune.json", Path(found["artifact"]).name])
+    table = json.loads((tmp_path / "tuned" / "tune.json").read_text(encoding="utf-8"))
+    assert len(table["trials"]) == 4
+
+    assert main([*command, "--budget-ms", "0.001", "--overwrite"]) == 1
+    assert "the fastest is" in capsys.readouterr().err
+    with load(tmp_path / found["artifact"], **found["options"]):
+        pass
