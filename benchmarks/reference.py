@@ -30,7 +30,7 @@ def find_weights(model: str) -> Path:
     if path.suffix not in CHECKPOINT_SUFFIXES:
         raise InvalidInput(f"{model} is neither a checkpoint nor one of {', '.join(VARIANTS)}.")
     if not path.is_file():
-        raise InvalidInput(f"there is no file {path}.")
+        raise InvalidInput(f"{path} does not exist.")
     return path
 
 

@@ -128,7 +128,7 @@ def row(name: str, milliseconds: float, ap: float | None) -> Row:
         megabytes=1, figures=None if ap is None else {"AP": ap, "AP50": ap}, drop=0.0, parity={"passed": True},
         stages=dict.fromkeys(("preprocess", "copy_in", "compute", "copy_out", "postprocess"), 1.0),
         times=[[milliseconds]], engine=summary, total=summary, ratio=one, total_ratio=one,
-        throughput=[Throughput(1, 1, 5.0)], load_milliseconds=1, peak_mib=1, warmup_runs=20, steady=True, roof=None,
+        throughput=[Throughput(1, 1, 1, 5.0)], load_milliseconds=1, peak_mib=1, warmup_runs=20, steady=True, roof=None,
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,15 @@ import pytest
 
 from benchmarks.compare.intervals import Interval, differs, speed_ratio, summarize
 from benchmarks.compare.process import Worker, WorkerDied
-from benchmarks.compare.speed import Contender, SpeedPlan, measure, runs_in_round, stream_options, sweep_throughput
+from benchmarks.compare.speed import (
+    Contender,
+    SpeedPlan,
+    batches_of,
+    measure,
+    runs_in_round,
+    stream_options,
+    sweep_throughput,
+)
 from benchmarks.compare.worker import Warmup, is_steady
 from benchmarks.machine import Load, describe_machine, load_between, usage, warnings
 from benchmarks.stages import detect_timed
@@ -73,7 +82,7 @@ def test_a_worker_answers_from_a_process_of_its_own(artifact: Artifact, images: 
         assert worker.warm_up().runs >= 20
         times = worker.run_round(3)
         assert len(times) == 3 and all(one.total > one.engine > 0 for one in times)
-        assert worker.throughput(2, 0.3) > 0
+        assert worker.throughput(2, 1, 0.3) > 0
         assert 20 < worker.peak_memory() < 2000
     worker.close()
 
@@ -102,10 +111,16 @@ def test_all_take_turns_in_every_launch(artifact: Artifact, images: list[Image])
 
 
 def test_every_way_to_share_the_cores(artifact: Artifact, images: list[Image]) -> None:
-    found = sweep_throughput(Contender("one", artifact.folder, {"threads": 1}), images, cores=2, seconds=0.3)
-    assert [(way.streams, way.threads) for way in found] == [(1, 2), (2, 1)]
+    contender = Contender("one", artifact.folder, {"threads": 1})
+    found = sweep_throughput(contender, images, cores=2, batches=(1, 2), seconds=0.3)
+    assert [(way.streams, way.threads, way.batch) for way in found] == [(1, 2, 1), (1, 2, 2), (2, 1, 1), (2, 1, 2)]
     assert all(way.images_per_second > 0 for way in found)
     assert stream_options(artifact.folder, 2, 4) == {"threads": 2}
+
+
+def test_batches_are_tried_where_the_artifact_takes_any(small_spec: ModelSpec) -> None:
+    assert batches_of(replace(small_spec, batch=3)) == (3,)
+    assert batches_of(replace(small_spec, batch=None)) == (1, 2, 4, 8)
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,8 @@ class Row:
     fractions, None without labelled data; drop: points of AP below the reference. parity: the fields of a
     `ParityReport` and what it says. stages: median milliseconds of the five parts; engine and total as in `StageTimes`,
     for one batch; times: every total, by round; ratio and total_ratio: how many times faster than the baseline.
-    throughput: of every way to share the cores. roof: share of this machine's matrix-multiply peak that the compute
-    stage reaches, None where the model's work is not known.
+    throughput: of every way to share the cores, and every batch. roof: share of this machine's matrix-multiply peak
+    that the compute stage reaches, None where the model's work is not known.
     """
 
     name: str

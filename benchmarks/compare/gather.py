@@ -30,7 +30,7 @@ from ..reference import open_reference
 from .comparison import Comparison, Row
 from .intervals import speed_ratio
 from .roofline import convolution_gflops, measured_peaks
-from .speed import Contender, Speed, SpeedPlan, Throughput, Timing, measure, sweep_throughput
+from .speed import Contender, Speed, SpeedPlan, Throughput, Timing, batches_of, measure, sweep_throughput
 from .worst import WorstImage, worst_images
 
 TIMED_IMAGES = 16
@@ -78,7 +78,7 @@ def gather(
     speed = measure(contenders, timed, plan)
     cores = machine.cores
     sweeps = {
-        contender.name: sweep_throughput(contender, timed, cores)
+        contender.name: sweep_throughput(contender, timed, cores, batches_of(specs[contender.name]))
         for contender in tqdm(contenders, unit="artifact", desc="throughput")
     }
     rows = [

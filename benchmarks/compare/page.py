@@ -91,7 +91,7 @@ def _table_note(found: Comparison) -> str:
 
 COLUMNS = (
     "artifact", "AP", "AP50", "drop", "p50 ms", "95 %", "p90", "p99", "CV", "engine ms", "speed", "95 %", "FPS",
-    "FPS, all cores", "streams x threads", "MB", "load ms", "peak MiB", "roof",
+    "FPS, all cores", "streams x threads x batch", "MB", "load ms", "peak MiB", "roof",
 )  # fmt: skip
 
 
@@ -113,7 +113,7 @@ def _cells(row: Row) -> list[str]:
         f"{ratio.low:.2f} to {ratio.high:.2f}",
         f"{row.images_per_second:.1f}",
         f"{best.images_per_second:.1f}",
-        f"{best.streams} x {best.threads}",
+        f"{best.streams} x {best.threads} x {best.batch}",
         f"{row.megabytes:.1f}",
         f"{row.load_milliseconds:.0f}",
         f"{row.peak_mib:.0f}",

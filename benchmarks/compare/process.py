@@ -54,8 +54,8 @@ class Worker:
         found: list[StageTimes] = self._ask("run_round", runs)
         return found
 
-    def throughput(self, streams: int, seconds: float) -> float:
-        found: float = self._ask("throughput", streams, seconds)
+    def throughput(self, streams: int, batch: int, seconds: float) -> float:
+        found: float = self._ask("throughput", streams, batch, seconds)
         return found
 
     def peak_memory(self) -> float:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from runtimes.load import model_file
 from runtimes.preprocess import Image
+from runtimes.spec import ModelSpec
 
 from ..machine import Load, load_between, usage
 from ..stages import STAGES, StageTimes
@@ -28,6 +29,8 @@ from .worker import Warmup
 
 # How each backend that can is told to compute in bf16.
 BF16: dict[str, dict[str, Any]] = {".xml": {"inference_precision": "bf16"}, ".param": {"bf16": True}}
+
+FREE_BATCHES = (1, 2, 4, 8)
 
 ROUND_SECONDS, LEAST_RUNS, MOST_RUNS = 0.2, 3, 20
 
@@ -120,23 +123,34 @@ def runs_in_round(warmup: Warmup) -> int:
 
 @dataclass(frozen=True)
 class Throughput:
-    """images a second from images to boxes, with so many threads of the app, each with so many of the backend."""
+    """images a second from images to boxes, with so many threads of the app, each with so many of the backend.
+
+    batch: images that each of them gives at a time.
+    """
 
     streams: int
     threads: int
+    batch: int
     images_per_second: float
 
 
 def sweep_throughput(
-    contender: Contender, images: Sequence[Image], cores: int, seconds: float = 2.0
+    contender: Contender, images: Sequence[Image], cores: int, batches: Sequence[int] = (1,), seconds: float = 2.0
 ) -> list[Throughput]:
-    """Every way to share out the cores between streams and the threads of each."""
+    """Every way to share out the cores between streams and the threads of each, with each of the batches."""
     found = []
     for streams in (count for count in range(1, cores + 1) if cores % count == 0):
         options = {**contender.options, **stream_options(contender.artifact, streams, cores)}
         with Worker(contender.artifact, images, options) as worker:
-            found.append(Throughput(streams, cores // streams, worker.throughput(streams, seconds)))
+            for batch in batches:
+                rate = worker.throughput(streams, batch, seconds)
+                found.append(Throughput(streams, cores // streams, batch, rate))
     return found
+
+
+def batches_of(spec: ModelSpec) -> tuple[int, ...]:
+    """The batches that throughput is looked for with: the artifact's own, or several where it takes any."""
+    return FREE_BATCHES if spec.batch is None else (spec.batch,)
 
 
 def stream_options(artifact: Path, streams: int, cores: int) -> dict[str, Any]:

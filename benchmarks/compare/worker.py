@@ -50,7 +50,7 @@ class Desk:
         self.close()
         start = time.perf_counter()
         self.detector, self.images = load(artifact, **options), images
-        self._detect(0)
+        self._detect(0, self.detector.spec.batch or 1)
         return 1e3 * (time.perf_counter() - start)
 
     def warm_up(self) -> Warmup:
@@ -71,16 +71,16 @@ class Desk:
             self._next()
         return [self._next() for _ in range(runs)]
 
-    def throughput(self, streams: int, seconds: float) -> float:
+    def throughput(self, streams: int, batch: int, seconds: float) -> float:
         """Images a second that threads of their own get through one shared detector, from images to boxes."""
         counts, gate = [0] * streams, threading.Barrier(streams + 1)
         deadline = [0.0]
 
         def stream(index: int) -> None:
-            self._detect(index)
+            self._detect(index, batch)
             gate.wait()
             while time.perf_counter() < deadline[0]:
-                counts[index] += self._detect(counts[index] + index)
+                counts[index] += self._detect(counts[index] // batch + index, batch)
 
         threads = [threading.Thread(target=stream, args=(index,)) for index in range(streams)]
         for thread in threads:
@@ -109,15 +109,15 @@ class Desk:
 
     def _next(self) -> StageTimes:
         self.turn += 1
-        return detect_timed(self._open_detector(), self._batch(self.turn))[1]
+        detector = self._open_detector()
+        return detect_timed(detector, self._batch(self.turn, detector.spec.batch or 1))[1]
 
-    def _detect(self, turn: int) -> int:
+    def _detect(self, turn: int, size: int) -> int:
         """Detect in one batch; returns how many images that were."""
-        return len(self._open_detector()(self._batch(turn)))
+        return len(self._open_detector()(self._batch(turn, size)))
 
-    def _batch(self, turn: int) -> list[Image]:
+    def _batch(self, turn: int, size: int) -> list[Image]:
         """The images of one batch, others each turn."""
-        size = self._open_detector().spec.batch or 1
         return [self.images[(turn * size + index) % len(self.images)] for index in range(size)]
 
 

@@ -105,7 +105,7 @@ class MachineLab:
         for build in tqdm(builds, unit="build", desc="throughput", leave=False):
             contender = Contender(str(build), self.artifact(build), self._bf16(build))
             seconds = CAREFUL_SECONDS if careful else SCREENING_SECONDS
-            for one in sweep_throughput(contender, self.images, self.cores, seconds):
+            for one in sweep_throughput(contender, self.images, self.cores, seconds=seconds):
                 way = Way(build, one.streams, one.threads)
                 if way in ways:
                     found[way] = 1e3 / one.images_per_second
