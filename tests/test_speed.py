@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -30,9 +32,12 @@ from exporters.artifact import Artifact
 from exporters.torch_runtime import TorchRuntime
 from runtimes import Detector, ModelSpec, UserError
 from runtimes.preprocess import Image
+from yolox_deploy import export
+from yolox_deploy.data.shapes import shapes_images
 from yolox_deploy.model.yolox import YOLOX
 
 SLEEP = 0.05
+BUNDLED = Path(__file__).parents[1] / "yolox_deploy" / "weights" / "yolox-nano-scenes.safetensors"
 
 
 class Slow:
@@ -198,3 +203,46 @@ def test_the_manifest() -> None:
     machine = describe_machine()
     assert machine.cores >= 1 and machine.memory_gib > 0 and machine.python
     assert machine.packages["numpy"] == np.__version__
+
+
+@pytest.fixture(scope="module")
+def real_contenders(tmp_path_factory: pytest.TempPathFactory) -> list[Contender]:
+    """The bundled model at its own size, for two backends: real work in real processes."""
+    folder = tmp_path_factory.mktemp("real")
+    assert export.main(["--weights", str(BUNDLED), "--target", "onnx", "openvino", "--output", str(folder)]) == 0
+    found = sorted(path for path in folder.iterdir() if path.is_dir())
+    return [Contender(path.name, path, {"threads": 1}) for path in found]
+
+
+@pytest.mark.slow
+def test_one_artifact_under_two_names_is_not_called_different(real_contenders: list[Contender]) -> None:
+    """20 times, of which one may be wrong at the 95 % level."""
+    twins = [replace(real_contenders[0], name=name) for name in ("one", "other")]
+    claims = []
+    for seed in range(20):
+        timings = measure(twins, shapes_images(8), SpeedPlan(seed=seed)).timings
+        ratio = speed_ratio(timings["one"].of("total"), timings["other"].of("total"))
+        print(f"{seed}: {ratio}{' DIFFERENT' if differs(ratio) else ''}")
+        claims.append(differs(ratio))
+    assert sum(claims) <= 1
+
+
+@pytest.mark.slow
+def test_a_busy_core_is_noticed_and_ratios_hold(real_contenders: list[Contender]) -> None:
+    """On two cores or more: one is kept busy in the second run."""
+    ratios, said = [], []
+    for busy in (False, True):
+        others = [subprocess.Popen([sys.executable, "-c", "while True: pass"])] if busy else []
+        try:
+            speed = measure(real_contenders, shapes_images(8), SpeedPlan())
+        finally:
+            for process in others:
+                process.kill()
+                process.wait()
+        one, other = (speed.timings[contender.name].of("total") for contender in real_contenders)
+        ratios.append(speed_ratio(one, other))
+        said.append(warnings(speed.loads, 0))
+    print(ratios, said)
+    assert ratios[0].overlaps(ratios[1])
+    assert not said[0]
+    assert any("busy" in text for text in said[1])
