@@ -86,8 +86,14 @@ def logger(trt: Any) -> Any:
 
 
 def first_error(trt: Any) -> str:
-    """The first thing that TensorRT complained about since the log was cleared, on one line, without a full stop."""
-    return _one_line(next(iter(logger(trt).errors), "it does not say why"))
+    """The first thing that TensorRT complained about and was not asked for yet, on one line, without a full stop.
+
+    All of it is forgotten then, so that a later failure does not get the words of this one.
+    """
+    errors = logger(trt).errors
+    said = _one_line(next(iter(errors), "it does not say why"))
+    errors.clear()
+    return said
 
 
 def _one_line(text: str) -> str:

@@ -26,7 +26,7 @@ from exporters.trt import export_trt
 from runtimes import GraphNMS, InvalidInput, MissingBackend, ModelSpec, UserError, load
 from runtimes.preprocess import Image, preprocess
 from runtimes.trt import TensorRTRuntime, nms_rows
-from runtimes.trt_build import BuildOptions
+from runtimes.trt_build import BuildOptions, logger
 from runtimes.trt_engine import EngineInfo, write_engine
 from runtimes.trt_rebuild import main as rebuild_main
 from runtimes.trt_rtx import TensorRTRTXRuntime
@@ -296,6 +296,23 @@ def test_a_lane_is_quiet_when_it_comes_back_from_a_failure(method: str, newest: 
             getattr(runtime, method)(batch(1, seed=1))
     assert [stream.pending for stream in newest.cuda.streams.values()] == [[]]
     assert np.array_equal(runtime.infer(images), compute(images)["output"])
+
+
+def test_a_failure_has_its_own_words(newest: FakeTensorRT, engine: Path) -> None:
+    """Not those of one before it."""
+    runtime = TensorRTRuntime(engine, cuda_graph=False)
+    runtime.infer(batch(1))
+    for words, said in (("no memory", "no memory"), ("", "does not say why")):
+
+        def fails(self: Any, handle: int, words: str = words) -> bool:
+            if words:
+                logger(newest).log(newest.ILogger.ERROR, words)
+            return False
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(newest.IExecutionContext, "execute_async_v3", fails)
+            with pytest.raises(UserError, match=said):
+                runtime.infer(batch(1))
 
 
 @pytest.mark.parametrize("function", ["cudaMemcpyAsync", "cudaGraphInstantiate"])  # while capturing, and after
