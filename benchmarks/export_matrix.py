@@ -25,7 +25,7 @@ from tqdm import tqdm
 from exporters.artifact import write_artifact
 from exporters.options import ExportOptions
 from exporters.report import TOLERANCES, ParityError, ParityReport
-from runtimes.errors import UserError
+from runtimes.errors import InvalidInput, UserError
 from runtimes.preprocess import Image
 from runtimes.spec import ModelSpec, Precision
 from runtimes.trt_engine import LIBRARIES, EngineInfo
@@ -139,8 +139,7 @@ def _error(value: float | None) -> str:
 
 HEADER = (
     "| variant | target | precision | input | batch | head | detections | missed | extra | box error, px | score error"
-    " | mean error | layer error | MB | build, s | all, s | parity |\n"
-    "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
+    " | mean error | layer error | MB | build, s | all, s | parity |\n" + "|---" * 17 + "|"
 )
 
 
@@ -197,6 +196,8 @@ def matrix(config: MatrixConfig) -> Iterator[Row]:
 
 
 def command(config: MatrixConfig) -> None:
+    if RAW_TARGETS & set(config.targets) and "uint8-topk" in config.heads:
+        raise InvalidInput("--heads uint8-topk works on decoded boxes, which ncnn leaves to the runtime.")
     print(HEADER)
     rows = []
     for row in tqdm(matrix(config), total=len(jobs(config)), unit="export"):

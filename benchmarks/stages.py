@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 from runtimes.detections import Detections
@@ -15,7 +15,7 @@ from runtimes.preprocess import Image, preprocess
 
 @dataclass(frozen=True)
 class StageTimes:
-    """Milliseconds of one batch.
+    """Milliseconds of one batch; `share` gives those of one image in it.
 
     copy_in and copy_out are the transfers to and from a device: 0 on a processor, whose memory the network reads as it
     lies there. engine: all that the runtime does, by the clock. total: from the images to their boxes, by the clock;
@@ -29,6 +29,9 @@ class StageTimes:
     postprocess: float
     engine: float
     total: float
+
+    def share(self, images: int) -> StageTimes:
+        return StageTimes(*(value / images for value in astuple(self)))
 
 
 STAGES = ("preprocess", "copy_in", "compute", "copy_out", "postprocess")

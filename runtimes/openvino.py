@@ -29,6 +29,7 @@ class OpenVINORuntime:
 
     device: "CPU", "GPU", "NPU", "AUTO" and what else OpenVINO names. performance_hint: "LATENCY" (one image as fast as
     possible) or "THROUGHPUT" (several requests side by side: for threads that share this runtime). threads: of the CPU.
+    streams: how many requests run side by side; unset, OpenVINO's own choice for the hint.
     inference_precision: what is computed in; f32, whatever the file's precision, since OpenVINO's own choice is bf16
     where the processor has it, which detects other things. bf16 is refused where the processor has none. cache: folder
     for compiled models.
@@ -46,12 +47,13 @@ class OpenVINORuntime:
         threads: int | None = None,
         inference_precision: InferencePrecision = "f32",
         cache: str | Path | None = None,
+        streams: int | None = None,
     ) -> None:
         try:
             import openvino
         except ImportError:
             raise MissingBackend("OpenVINO files need OpenVINO: pip install openvino") from None
-        _check_options(performance_hint, inference_precision, threads)
+        _check_options(performance_hint, inference_precision, threads, streams)
         core = openvino.Core()
         _check_device(core, device, inference_precision)
         model = _read(core, Path(path))
@@ -63,6 +65,8 @@ class OpenVINORuntime:
         }
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads
+        if streams is not None:
+            settings["NUM_STREAMS"] = streams
         if cache is not None:
             settings["CACHE_DIR"] = str(cache)
         try:
@@ -127,7 +131,7 @@ def _settle(request: Any, images: npt.NDArray[Any]) -> None:
         request.wait()
 
 
-def _check_options(hint: str, precision: str, threads: int | None) -> None:
+def _check_options(hint: str, precision: str, threads: int | None, streams: int | None) -> None:
     for name, value, known in (
         ("performance_hint", hint, get_args(PerformanceHint)),
         ("inference_precision", precision, get_args(InferencePrecision)),
@@ -135,6 +139,8 @@ def _check_options(hint: str, precision: str, threads: int | None) -> None:
         if value not in known:
             raise InvalidInput(f"{name} must be one of {', '.join(known)}, not {value!r}.")
     check_threads(threads)
+    if streams is not None and streams < 1:
+        raise InvalidInput(f"streams must be at least 1, not {streams}.")
 
 
 def _reason(error: Exception) -> str:

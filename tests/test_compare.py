@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,16 +13,17 @@ import numpy as np
 import pytest
 
 from benchmarks.compare import __main__ as compare
-from benchmarks.compare.__main__ import contenders_of
 from benchmarks.compare.charts import pareto
 from benchmarks.compare.comparison import HEADER, Row
+from benchmarks.compare.contenders import contenders_of, without_doubles
 from benchmarks.compare.intervals import Interval, Summary
 from benchmarks.compare.roofline import convolution_gflops
-from benchmarks.compare.speed import Throughput
+from benchmarks.compare.speed import Contender, Throughput
 from benchmarks.compare.worst import disagreement
 from exporters.artifact import Artifact, write_artifact
 from runtimes import Detections, ModelSpec
 from runtimes.preprocess import Image
+from yolox_deploy import export
 from yolox_deploy.data.scenes import main as write_scenes
 from yolox_deploy.model.seeded import seeded_model
 from yolox_deploy.model.variants import VARIANTS
@@ -74,7 +76,8 @@ def test_the_whole_command(scenes: Path, tmp_path: Path, capsys: pytest.CaptureF
     page.feed(html)
     assert page.open == []
     assert all(link.startswith("data:") for link in page.links) and "<script" not in html
-    assert "onnx fp32" in html and everything["rows"][0]["sha256"] in html
+    assert "onnx fp32" in html and everything["rows"][0]["sha256"]["model.onnx"] in html
+    assert everything["reference_figures"]["AP"] > 0.01
     assert compare.main([*arguments, "--launches", "1", "--rounds", "1"]) == 0
     assert "is there already" in capsys.readouterr().out
 
@@ -90,16 +93,31 @@ def test_the_whole_command(scenes: Path, tmp_path: Path, capsys: pytest.CaptureF
         (["nowhere", "--reference", "{artifact}"], "nowhere does not exist"),
         (["--export", "yolox-q"], "neither a checkpoint nor one of"),
         (["--export", "nowhere.pth"], "nowhere.pth does not exist"),
+        (["--export", "{weights}", "--data", "nowhere"], "nowhere"),
+        (["--export", "{weights}", "--baseline", "onnx bf8"], "does not take part"),
+        (["--export", "{weights}", "--images", "nowhere"], "nowhere"),
+        (["--export", "{weights}", "--calibration", "nowhere"], "nowhere"),
+        (["--export", "{weights}", "--max-ap-drop", "1"], "needs labelled images"),
+        (["--export", "{weights}", "--reference", "nowhere.pth"], "nowhere.pth does not exist"),
+        (["{artifact}", "--reference", "{artifact}", "--calibration", "nowhere"], "are for --export MODEL"),
+        (["{artifact}", "--reference", "{artifact}", "--split", "val"], "--data PATH"),
         (["--export", "{weights}", "--targets", "coreml"], "--targets coreml is not known"),
     ],
 )
 def test_what_is_refused_before_any_work(
-    arguments: list[str], says: str, artifact: Artifact, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    says: str,
+    artifact: Artifact,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     filled = [one.replace("{artifact}", str(artifact.folder)).replace("{weights}", str(WEIGHTS)) for one in arguments]
     assert compare.main(filled) == 1
     error = capsys.readouterr().err
     assert says in error and error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_names(artifact: Artifact) -> None:
@@ -120,14 +138,58 @@ def test_another_model_is_no_parity(
     assert [row["parity"] for row in rows] == [True, False]
 
 
+def test_artifacts_of_another_size_than_the_checkpoints_own(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The checkpoint runs at theirs; and those of two sizes are not compared."""
+    for side in ("96", "128"):
+        command = ["--weights", str(WEIGHTS), "--input-size", side, side, "--name", f"at{side}"]
+        assert export.main([*command, "--output", str(tmp_path)]) == 0
+    small, large = (tmp_path / f"at{side}-onnx-fp32" for side in ("96", "128"))
+    arguments = [
+        "--reference",
+        str(WEIGHTS),
+        "--data",
+        str(scenes),
+        "--split",
+        "val",
+        "--json",
+        str(tmp_path / "f.json"),
+    ]
+    assert compare.main([str(small), *arguments, "--launches", "1", "--rounds", "1"]) == 0
+    capsys.readouterr()
+    row = json.loads((tmp_path / "f.json").read_text(), parse_constant=pytest.fail)["rows"][0]
+    assert row["parity"]["passed"] and abs(row["drop"]) < 0.05 and row["roof"] < 1.5
+    assert compare.main([f"a={small}", f"b={large}", *arguments]) == 1
+    assert "compare those of one size" in capsys.readouterr().err
+
+
+def test_int8_is_the_same_in_bf16(artifact: Artifact, small_spec: ModelSpec) -> None:
+    contenders = [Contender(name, artifact.folder, options) for name, options in (("a", {}), ("b", {"bf16": True}))]
+    specs = {name: replace(small_spec, precision="int8") for name in ("a", "b")}
+    assert [one.name for one in without_doubles(contenders, specs)] == ["a"]
+    specs = dict.fromkeys(("a", "b"), small_spec)
+    assert len(without_doubles(contenders, specs)) == 2
+
+
+def test_an_artifact_of_another_checkpoint_is_not_taken(
+    tmp_path: Path, artifact: Artifact, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(artifact.folder, tmp_path / "yolox-nano-onnx-fp32")
+    arguments = ["--export", str(WEIGHTS), "--targets", "onnx", "--precisions", "fp32", "--output", str(tmp_path)]
+    assert compare.main(arguments) == 1
+    assert "made from another checkpoint" in capsys.readouterr().err
+
+
 def row(name: str, milliseconds: float, ap: float | None) -> Row:
     summary = Summary(Interval(milliseconds, milliseconds, milliseconds), milliseconds, milliseconds, 0.0)
     one = Interval(1, 1, 1)
     return Row(
-        name=name, path="", sha256="", target=".onnx", precision="fp32", computes="fp32", options={}, batch=1,
-        megabytes=1, figures=None if ap is None else {"AP": ap, "AP50": ap}, drop=0.0, parity={"passed": True},
+        name=name, path="", sha256={"model.onnx": ""}, target=".onnx", precision="fp32", computes="fp32",
+        options={}, batch=1, megabytes=1, figures=None if ap is None else {"AP": ap, "AP50": ap}, drop=0.0,
+        parity={"passed": True},
         stages=dict.fromkeys(("preprocess", "copy_in", "compute", "copy_out", "postprocess"), 1.0),
-        times=[[milliseconds]], engine=summary, total=summary, ratio=one, total_ratio=one,
+        times=[[[milliseconds]]], engine=summary, total=summary, ratio=one, total_ratio=one,
         throughput=[Throughput(1, 1, 1, 5.0)], load_milliseconds=1, peak_mib=1, warmup_runs=20, steady=True, roof=None,
     )  # fmt: skip
 

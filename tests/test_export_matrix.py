@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from benchmarks.export_matrix import UNJUDGED, Batch, Job, MatrixConfig, Size, check_layers, export_one, jobs
+from benchmarks.export_matrix import UNJUDGED, Batch, Job, MatrixConfig, Size, check_layers, export_one, jobs, main
 from exporters.artifact import write_artifact
 from exporters.options import ExportOptions, TensorRTOptions
 from exporters.report import TOLERANCES
@@ -89,6 +89,15 @@ def test_int8_of_a_layer_that_is_computed_otherwise(
         onnx.save(model, artifact.model)
     check = check_layers(trained, artifact.model, job, images[0])
     assert (check.problem is None) == (fault is None), check
+
+
+def test_the_table_has_as_many_columns_as_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--variants", "yolox-nano", "--sizes", "384x640", "--batches", "1", "--images", "1"]
+    assert main([*arguments, "--heads", "uint8-topk"]) == 0
+    header, separator, row, *_ = capsys.readouterr().out.splitlines()
+    assert header.count("|") == separator.count("|") == row.count("|")
+    assert main([*arguments, "--heads", "uint8-topk", "--targets", "onnx", "ncnn"]) == 1
+    assert "which ncnn leaves to the runtime" in capsys.readouterr().err
 
 
 def test_every_combination_is_a_job() -> None:

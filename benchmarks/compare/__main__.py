@@ -18,7 +18,6 @@ from typing import Annotated
 import tyro
 
 from runtimes.errors import InvalidInput
-from runtimes.load import is_artifact, model_file
 from runtimes.preprocess import Image
 from runtimes.spec import ModelSpec, Precision
 from yolox_deploy.console import require, run
@@ -28,10 +27,11 @@ from yolox_deploy.data.open import open_dataset
 from yolox_deploy.data.shapes import shapes_images
 from yolox_deploy.doctor import cpu
 from yolox_deploy.files import check_output_file, write_text
-from yolox_deploy.options import check_positive
+from yolox_deploy.options import ForeignOptions, check_positive
 
 from ..reference import find_weights
-from .speed import BF16, Contender, SpeedPlan
+from .contenders import baseline_of, check_names, contenders_of, without_doubles
+from .speed import SpeedPlan
 
 CPU_TARGETS = ("onnx", "openvino", "ncnn")
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
@@ -53,7 +53,7 @@ class ExportFirst:
     max_ap_drop: float | None = None
     """With --export and --data: points of AP that may be lost; int8 gets more layers in float until it holds."""
     output: Path = Path("artifacts")
-    """With --export: folder for the artifacts. Those that are there already are taken as they are."""
+    """With --export: folder for the artifacts. Those of this checkpoint that are there are taken as they are."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,7 @@ class CompareConfig:
     """Write all figures to this file."""
     html: Path | None = None
     """Write a page to look at to this file; it needs nothing beside it."""
+    foreign: Annotated[ForeignOptions, tyro.conf.arg(name="")] = field(default_factory=ForeignOptions)
     first: Annotated[ExportFirst, tyro.conf.arg(name="")] = field(default_factory=ExportFirst)
 
 
@@ -104,89 +105,56 @@ def check(config: CompareConfig) -> None:
         raise InvalidInput("name artifacts to compare, or --export MODEL to export some first.")
     if config.reference is None and config.first.export is None:
         raise InvalidInput("--reference says what the artifacts have to equal: a checkpoint, or an artifact.")
+    if config.split is not None and config.data is None:
+        raise InvalidInput("--split is for labelled images: --data PATH.")
+    if config.first.export is None and config.first != ExportFirst():
+        raise InvalidInput("--targets, --precisions, --calibration, --max-ap-drop and --output are for --export MODEL.")
+    if config.first.max_ap_drop is not None and config.data is None:
+        raise InvalidInput("--max-ap-drop needs labelled images: --data DIR.")
+    if config.first.calibration is not None:
+        find_images(config.first.calibration)
+    if config.bf16 and "bf16" not in cpu():
+        raise InvalidInput("--bf16: this processor computes no bf16.")
 
 
-def contenders_of(arguments: Sequence[str], threads: int, bf16: bool) -> list[Contender]:
-    """What takes part, named. Raises `InvalidInput` for a path that is no artifact, and for two of one name."""
-    found: list[Contender] = []
-    for name, path in map(_split, arguments):
-        if not is_artifact(path):
-            continue
-        file = model_file(path)
-        options = {} if file.suffix in (".engine", ".rtx") else {"threads": threads}
-        found.append(Contender(name or short_name(path), path, options))
-        if bf16 and file.suffix in BF16 and "-int8" not in found[-1].artifact.name:
-            if "bf16" not in cpu():
-                raise InvalidInput("--bf16: this processor computes no bf16.")
-            title = found[-1].name.removesuffix(" fp32") + " bf16"
-            found.append(Contender(title, path, {**options, **BF16[file.suffix]}))
-    if not found:
-        raise InvalidInput(f"none of {', '.join(arguments)} is an artifact.")
-    names = [contender.name for contender in found]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise InvalidInput(f"two artifacts are called {twice!r}: NAME=PATH gives one another name.")
-    return found
+def to_export(first: ExportFirst) -> list[tuple[str, Precision]]:
+    """Targets and precisions of what is exported first. Raises `InvalidInput` for unknown ones."""
+    targets = _all(first.targets, CPU_TARGETS, "--targets")
+    precisions = _all(first.precisions, PRECISIONS, "--precisions")
+    return [(target, precision) for target in targets for precision in PRECISIONS if precision in precisions]
 
 
-def _split(argument: str) -> tuple[str, Path]:
-    """Name and path of "NAME=PATH", or of a path alone."""
-    name, equals, path = argument.partition("=")
-    return (name, Path(path)) if equals and not Path(argument).exists() else ("", Path(argument))
-
-
-def short_name(artifact: Path) -> str:
-    """ "onnx fp32" for what `export` wrote, else the name of the folder or file."""
-    folder = artifact if artifact.is_dir() else artifact.parent
-    if (folder / "spec.json").exists():
-        spec = ModelSpec.read(folder / "spec.json")
-        ours = folder.name.removeprefix(f"{spec.name}-")
-        if ours != folder.name and ours.endswith(f"-{spec.precision}"):
-            return f"{ours.removesuffix(f'-{spec.precision}')} {spec.precision}"
-    return artifact.name
-
-
-def baseline_of(contenders: Sequence[Contender], wanted: str | None) -> str:
-    names = [contender.name for contender in contenders]
-    if wanted is None:
-        return "onnx fp32" if "onnx fp32" in names else names[0]
-    if wanted not in names:
-        raise InvalidInput(f"--baseline {wanted!r} does not take part; there are {', '.join(names)}.")
-    return wanted
-
-
-def export_first(config: CompareConfig) -> tuple[list[str], Path]:
-    """Export what is not there yet. Returns the artifacts, and the checkpoint that they are of."""
+def export_first(config: CompareConfig, weights: Path) -> list[str]:
+    """Export what is not there yet. Returns the artifacts. Raises `InvalidInput` for one of another checkpoint."""
     from yolox_deploy import export
     from yolox_deploy.model.checkpoint import read_checkpoint
 
-    first = config.first
-    assert first.export is not None
-    weights = find_weights(first.export)
-
-    name = read_checkpoint(weights).variant
+    first, checkpoint = config.first, read_checkpoint(weights)
     artifacts = []
-    for target in _all(first.targets, CPU_TARGETS, "--targets"):
-        for precision in _all(first.precisions, PRECISIONS, "--precisions"):
-            folder = first.output / f"{name}-{target}-{precision}"
-            artifacts.append(str(folder))
-            if folder.exists():
-                print(f"{folder} is there already")
-                continue
-            export.command(
-                export.ExportConfig(
-                    weights=weights,
-                    target=(target,),  # type: ignore[arg-type]
-                    precision=(precision,),  # type: ignore[arg-type]
-                    output=first.output,
-                    verify_images=config.images,
-                    calibration=first.calibration if precision == "int8" else None,
-                    data=config.data if first.max_ap_drop is not None else None,
-                    split=config.split if first.max_ap_drop is not None else None,
-                    max_ap_drop=first.max_ap_drop,
-                )
+    for target, precision in to_export(first):
+        folder = first.output / f"{checkpoint.variant}-{target}-{precision}"
+        artifacts.append(str(folder))
+        if folder.exists():
+            if ModelSpec.read(folder / "spec.json").source_sha256 != checkpoint.sha256:
+                raise InvalidInput(f"{folder} was made from another checkpoint: --output says where else to write.")
+            print(f"{folder} is there already, and is compared as it was exported")
+            continue
+        export.command(
+            export.ExportConfig(
+                weights=weights,
+                target=(target,),  # type: ignore[arg-type]
+                precision=(precision,),
+                output=first.output,
+                class_names=config.foreign.class_names,
+                preprocessing=config.foreign.preprocessing or "official",
+                verify_images=config.images,
+                calibration=first.calibration if precision == "int8" else None,
+                data=config.data if first.max_ap_drop is not None else None,
+                split=config.split if first.max_ap_drop is not None else None,
+                max_ap_drop=first.max_ap_drop,
             )
-    return artifacts, weights
+        )
+    return artifacts
 
 
 def _all(wanted: Sequence[str], known: Sequence[str], option: str) -> list[str]:
@@ -206,23 +174,43 @@ def timed_images(config: CompareConfig, dataset: Dataset | None) -> Sequence[Ima
 def command(config: CompareConfig) -> None:
     check(config)
     start = time.perf_counter()
-    arguments, reference = [*config.artifacts], config.reference
-    if config.first.export is not None:
-        exported, weights = export_first(config)
-        arguments, reference = [*arguments, *exported], reference or weights
-    contenders = contenders_of(arguments, config.threads, config.bf16)
-    baseline = baseline_of(contenders, config.baseline)
     splits = () if config.split is None else (config.split,)
     dataset = None if config.data is None else open_dataset(config.data, splits)
-    assert reference is not None
+    images = timed_images(config, dataset)
+    exports = config.first.export
+    weights = None if exports is None else find_weights(exports)
+    reference = config.reference or weights
+    assert reference is not None  # see `check`
+    if not reference.exists():
+        raise InvalidInput(f"--reference {reference} does not exist.")
+    named = contenders_of(config.artifacts, config.threads, config.bf16) if config.artifacts else []
+    planned = [] if exports is None else [f"{target} {precision}" for target, precision in to_export(config.first)]
+    names = [*(contender.name for contender in named), *planned]
+    check_names(names)
+    if not config.bf16:  # which makes names of its own
+        baseline_of(names, config.baseline)
+    arguments = [*config.artifacts, *(() if weights is None else export_first(config, weights))]
+
     from .gather import gather
     from .page import write_page
+    from .task import Task, read_specs
 
-    plan = SpeedPlan(config.launches, config.rounds)
-    images = timed_images(config, dataset)
-    found, worst = gather(
-        contenders, baseline, reference, dataset, images, config.parity_images, config.threads, plan, start
+    contenders = contenders_of(arguments, config.threads, config.bf16)
+    baseline = baseline_of([contender.name for contender in contenders], config.baseline)
+    specs = read_specs(contenders, dataset)
+    task = Task(
+        contenders=without_doubles(contenders, specs),
+        specs=specs,
+        baseline=baseline,
+        reference=reference,
+        foreign=config.foreign,
+        dataset=dataset,
+        images=images,
+        parity_images=config.parity_images,
+        threads=config.threads,
+        plan=SpeedPlan(config.launches, config.rounds),
     )
+    found, worst = gather(task, start)
     print(found.table())
     if config.json is not None:
         write_text(config.json, found.to_json())

@@ -24,7 +24,7 @@ def pareto(rows: Sequence[Row]) -> list[Row]:
     """The rows that no other one beats in both AP and time, fastest first."""
     front: list[Row] = []
     best = -math.inf
-    for row in sorted(rows, key=lambda row: (row.total.p50.value / row.batch, -_ap(row))):
+    for row in sorted(rows, key=lambda row: (row.total.p50.value, -_ap(row))):
         if _ap(row) > best:
             front.append(row)
             best = _ap(row)
@@ -37,19 +37,19 @@ def _ap(row: Row) -> float:
 
 def scatter(rows: Sequence[Row]) -> str:
     """Milliseconds against AP, the Pareto front drawn through. Rows must have AP."""
-    times = [row.total.p50.value / row.batch for row in rows]
+    times = [row.total.p50.value for row in rows]
     accuracies = [_ap(row) for row in rows]
     x = _Scale(0, 1.08 * max(times), LEFT, WIDTH - 12)
     low, high = min(accuracies), max(accuracies)
     margin = max(0.15 * (high - low), 0.2)
     y = _Scale(low - margin, high + margin, HEIGHT - BOTTOM, 12)
     front = pareto(rows)
-    line = " ".join(f"{x(row.total.p50.value / row.batch):.1f},{y(_ap(row)):.1f}" for row in front)
+    line = " ".join(f"{x(row.total.p50.value):.1f},{y(_ap(row)):.1f}" for row in front)
     parts = [_axes(x, y, "milliseconds, image to boxes", "AP")]
     parts.append(f'<polyline points="{line}" fill="none" class="front"/>')
     placed: list[tuple[float, float, float]] = []
     for row in sorted(rows, key=lambda row: -_ap(row)):
-        at = x(row.total.p50.value / row.batch), y(_ap(row))
+        at = x(row.total.p50.value), y(_ap(row))
         parts.append(_mark(row, *at, on_front=row in front))
         parts.append(_label(row.name, *at, placed))
     title = "Speed against AP; the line joins what no other artifact beats in both"
@@ -144,7 +144,7 @@ def distributions(rows: Sequence[Row]) -> str:
 
 
 def _flat(row: Row) -> list[float]:
-    return [value for one in row.times for value in one]
+    return [value for launch in row.times for one in launch for value in one]
 
 
 def stage_bars(rows: Sequence[Row]) -> str:

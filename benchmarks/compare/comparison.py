@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..finite import finite
 from ..machine import Machine
-from .intervals import Interval, Summary, differs
+from .intervals import Interval, Summary, Times, differs
 from .speed import Throughput
 
 HEADER = (
@@ -23,15 +24,16 @@ class Row:
 
     precision: the spec's; computes: what the convolutions compute in: fp32, bf16 or int8. figures: COCO's twelve as
     fractions, None without labelled data; drop: points of AP below the reference. parity: the fields of a
-    `ParityReport` and what it says. stages: median milliseconds of the five parts; engine and total as in `StageTimes`,
-    for one batch; times: every total, by round; ratio and total_ratio: how many times faster than the baseline.
-    throughput: of every way to share the cores, and every batch. roof: share of this machine's matrix-multiply peak
-    that the compute stage reaches, None where the model's work is not known.
+    `ParityReport` and what it says. All times are milliseconds of an image: of a batch, its share. stages: medians of
+    the five parts; engine and total as in `StageTimes`; times: every total, by launch and round; ratio and total_ratio:
+    how many times faster than the baseline. throughput: of every way to share the cores, and every batch; empty where
+    it could not be measured. roof: share of this machine's matrix-multiply peak that the compute stage reaches, None
+    where the model's work is not known, and for engines. sha256: of each model file, by its name.
     """
 
     name: str
     path: str
-    sha256: str
+    sha256: dict[str, str]
     target: str
     precision: str
     computes: str
@@ -42,7 +44,7 @@ class Row:
     drop: float | None
     parity: dict[str, Any]
     stages: dict[str, float]
-    times: list[list[float]]
+    times: Times
     engine: Summary
     total: Summary
     ratio: Interval
@@ -56,11 +58,11 @@ class Row:
 
     @property
     def images_per_second(self) -> float:
-        return 1e3 * self.batch / self.total.p50.value
+        return 1e3 / self.total.p50.value
 
     @property
-    def most_images_per_second(self) -> float:
-        return max(way.images_per_second for way in self.throughput)
+    def best_throughput(self) -> Throughput | None:
+        return max(self.throughput, key=lambda way: way.images_per_second, default=None)
 
     def verdict(self) -> str:
         """Against the baseline: "faster", "slower", or "" where the difference is within what chance does."""
@@ -78,7 +80,7 @@ class Row:
             f"{self.engine.p50.value:.2f}",
             f"{self.total_ratio.value:.2f}x{'' if self.verdict() else ' ='}",
             f"{self.images_per_second:.1f}",
-            f"{self.most_images_per_second:.1f}",
+            "" if self.best_throughput is None else f"{self.best_throughput.images_per_second:.1f}",
             f"{self.megabytes:.1f}",
             f"{self.load_milliseconds:.0f}",
             f"{self.peak_mib:.0f}",
@@ -108,7 +110,8 @@ class Comparison:
         return "\n".join([HEADER, *map(str, self.rows), "", note, *self.warnings])
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1) + "\n"
+        """All of it. Infinite and missing numbers become null."""
+        return json.dumps(finite(asdict(self)), indent=1, allow_nan=False) + "\n"
 
     def last_line(self) -> str:
         """One line of JSON for programs that read the terminal."""
@@ -123,4 +126,5 @@ class Comparison:
             }
             for row in self.rows
         ]
-        return json.dumps({"baseline": self.baseline, "warnings": list(self.warnings), "rows": rows})
+        summary = {"baseline": self.baseline, "warnings": list(self.warnings), "rows": rows}
+        return json.dumps(finite(summary), allow_nan=False)

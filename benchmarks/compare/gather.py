@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from exporters.parity import compare
 from exporters.report import TOLERANCES
 from runtimes.detections import Detections
 from runtimes.detector import Detector
-from runtimes.load import load, model_file
+from runtimes.errors import InvalidInput, UserError
+from runtimes.load import load
 from runtimes.preprocess import Image
 from runtimes.proof import sha256_file
 from runtimes.spec import ModelSpec, Precision
@@ -30,11 +31,12 @@ from ..reference import open_reference
 from .comparison import Comparison, Row
 from .intervals import speed_ratio
 from .roofline import convolution_gflops, measured_peaks
-from .speed import Contender, Speed, SpeedPlan, Throughput, Timing, batches_of, measure, sweep_throughput
+from .speed import Contender, Speed, SpeedPlan, Throughput, Timing, batches_of, is_bf16, measure, sweep_throughput
+from .task import Task, is_engine, model_files, size_text
 from .worst import WorstImage, worst_images
 
 TIMED_IMAGES = 16
-FEWEST_ROUNDS = 6
+FEWEST_LAUNCHES = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,48 +47,43 @@ class Accuracy:
     found: list[Detections]
 
 
-def gather(
-    contenders: Sequence[Contender],
-    baseline: str,
-    reference: Path,
-    dataset: Dataset | None,
-    images: Sequence[Image],
-    parity_images: int,
-    threads: int,
-    plan: SpeedPlan,
-    start: float,
-) -> tuple[Comparison, list[WorstImage]]:
+def gather(task: Task, start: float) -> tuple[Comparison, list[WorstImage]]:
     """Measure all. start: when the work began, by `time.perf_counter`."""
-    machine = describe_machine()
-    standard, gflops = open_standard(reference)
-    truth = measure_accuracy(standard, dataset)
-    some = [images[index] for index in evenly(len(images), parity_images)]
-    accuracies, parities, specs = {}, {}, {}
-    for contender in contenders:
+    machine, doubts = describe_machine(), list[str]()
+    size = task.specs[task.baseline].input_size
+    standard, gflops = open_standard(task.reference, task.foreign, size)
+    truth = measure_accuracy(standard, task.dataset)
+    some = [task.images[index] for index in evenly(len(task.images), task.parity_images)]
+    accuracies, parities = {}, {}
+    for contender in task.contenders:
         with load(contender.artifact, **contender.options) as detector:
-            specs[contender.name] = detector.spec
-            accuracies[contender.name] = measure_accuracy(detector, dataset)
-            kind = computes(detector.spec, contender.options)
+            accuracies[contender.name] = measure_accuracy(detector, task.dataset)
+            kind = computes(detector.spec, contender)
             parities[contender.name] = measure_parity(standard, detector, kind, some, contender.name)
     worst: list[WorstImage] = []
-    if dataset is not None:
+    if task.dataset is not None:
         found = {name: accuracy.found for name, accuracy in accuracies.items()}
-        worst = worst_images(dataset, truth.found, found, standard.spec.class_names)
+        worst = worst_images(task.dataset, truth.found, found, standard.spec.class_names)
     standard.close()
-    timed = [images[index] for index in evenly(len(images), TIMED_IMAGES)]
-    peaks = measured_peaks(threads)
-    speed = measure(contenders, timed, plan)
-    cores = machine.cores
-    sweeps = {
-        contender.name: sweep_throughput(contender, timed, cores, batches_of(specs[contender.name]))
-        for contender in tqdm(contenders, unit="artifact", desc="throughput")
-    }
+    timed = [task.images[index] for index in evenly(len(task.images), TIMED_IMAGES)]
+    peaks = measured_peaks(task.threads)
+    speed = measure(task.contenders, timed, task.plan)
+    loads, sweeps = list(speed.loads), dict[str, list[Throughput]]()
+    for contender in tqdm(task.contenders, unit="artifact", desc="throughput"):
+        sweeps[contender.name] = []
+        try:
+            ways = sweep_throughput(contender, timed, machine.cores, batches_of(task.specs[contender.name]))
+        except UserError as error:  # of too many streams, say: all else was measured
+            doubts.append(f"Throughput of {contender.name}: {error}")
+        else:
+            sweeps[contender.name] = ways[0]
+            loads += ways[1]
     rows = [
         make_row(
             contender=contender,
-            spec=specs[contender.name],
+            spec=task.specs[contender.name],
             timing=speed.timings[contender.name],
-            first=speed.timings[baseline],
+            first=speed.timings[task.baseline],
             throughput=sweeps[contender.name],
             accuracy=accuracies[contender.name],
             truth=truth,
@@ -94,19 +91,20 @@ def gather(
             peaks=peaks,
             gflops=gflops,
         )
-        for contender in contenders
+        for contender in task.contenders
     ]
+    doubts += warnings(loads, speed.drift(task.baseline)) + unsteady(speed) + few_launches(task.plan)
     return (
         Comparison(
-            reference=str(reference),
+            reference=str(task.reference),
             reference_figures=truth.figures,
-            baseline=baseline,
+            baseline=task.baseline,
             images=len(timed),
-            data="" if dataset is None else f"{dataset.source} ({len(dataset)} images)",
+            data="" if task.dataset is None else f"{task.dataset.source} ({len(task.dataset)} images)",
             rows=rows,
             peaks=peaks,
             gflops=gflops,
-            warnings=warnings(speed.loads, speed.drift(baseline)) + unsteady(speed) + few_rounds(plan),
+            warnings=doubts,
             machine=machine,
             seconds=time.perf_counter() - start,
         ),
@@ -114,29 +112,37 @@ def gather(
     )
 
 
-def open_standard(path: Path) -> tuple[Detector, float | None]:
-    """The reference at the score threshold of AP, and the billions of operations of its convolutions, if known."""
-    runtime = open_reference(path, ForeignOptions())
-    gflops = None
+def open_standard(path: Path, foreign: ForeignOptions, size: tuple[int, int]) -> tuple[Detector, float | None]:
+    """The reference at the score threshold of AP, and the billions of operations of its convolutions, if known.
+
+    A checkpoint runs at any size, (height, width); raises `InvalidInput` for an artifact that has another.
+    """
     if path.suffix in CHECKPOINT_SUFFIXES:
         from yolox_deploy.model.checkpoint import read_checkpoint
 
-        gflops = convolution_gflops(read_checkpoint(path).build(), *runtime.spec.input_size)
-    return Detector(runtime, SCORE_THRESHOLD), gflops
+        runtime = open_reference(path, foreign, size)
+        return Detector(runtime, SCORE_THRESHOLD), convolution_gflops(read_checkpoint(path).build(), *size)
+    runtime = open_reference(path, foreign)
+    if runtime.spec.input_size != size:
+        own = size_text(runtime.spec)
+        runtime.close()
+        raise InvalidInput(f"--reference {path} has the input size {own}: it has to be that of the artifacts.")
+    return Detector(runtime, SCORE_THRESHOLD), None
 
 
-def computes(spec: ModelSpec, options: Mapping[str, Any]) -> str:
-    """What the convolutions compute in on a processor: fp16 files are widened."""
-    if spec.precision == "int8":
-        return "int8"
-    return "bf16" if options.get("bf16") or options.get("inference_precision") == "bf16" else "fp32"
+def computes(spec: ModelSpec, contender: Contender) -> str:
+    """What the convolutions compute in: processors widen fp16 files, GPUs do not."""
+    if is_bf16(contender):
+        return "bf16"
+    return "fp32" if spec.precision == "fp16" and not is_engine(contender.artifact) else spec.precision
 
 
 def measure_accuracy(detector: Detector, dataset: Dataset | None) -> Accuracy:
     if dataset is None:
         return Accuracy(None, [])
+    categories = match_categories(detector.spec, dataset)
     found = detect_all(Detector(detector.runtime, SCORE_THRESHOLD), dataset)
-    results = dataset_results(dataset, found, match_categories(detector.spec, dataset))
+    results = dataset_results(dataset, found, categories)
     return Accuracy(asdict(coco_figures(dataset, results)), found)
 
 
@@ -150,11 +156,10 @@ def measure_parity(
     return {"passed": bool(report), "text": str(report), **asdict(report)}
 
 
-def few_rounds(plan: SpeedPlan) -> list[str]:
-    count = plan.launches * plan.rounds
-    if count >= FEWEST_ROUNDS:
+def few_launches(plan: SpeedPlan) -> list[str]:
+    if plan.launches >= FEWEST_LAUNCHES:
         return []
-    return [f"{count} rounds are too few for an interval: doubt every ratio, or give more --rounds."]
+    return ["The intervals hold for these processes alone, not for others: give more --launches."]
 
 
 def unsteady(speed: Speed) -> list[str]:
@@ -175,24 +180,25 @@ def make_row(
     gflops: float | None,
 ) -> Row:
     """first: the timing of the baseline. truth: the reference's accuracy."""
-    file, figures = model_file(contender.artifact), accuracy.figures
+    figures = accuracy.figures
     drop = None if figures is None or truth.figures is None else 100 * (truth.figures["AP"] - figures["AP"])
-    kind, stages = computes(spec, contender.options), timing.stages()
+    files, kind, stages = model_files(contender.artifact), computes(spec, contender), timing.stages()
+    known = gflops is not None and not is_engine(contender.artifact)  # the peaks are those of the processor
     return Row(
         name=contender.name,
         path=str(contender.artifact),
-        sha256=sha256_file(file),
-        target=file.suffix,
+        sha256={file.name: sha256_file(file) for file in files},
+        target=files[0].suffix,
         precision=spec.precision,
         computes=kind,
         options=contender.options,
         batch=spec.batch or 1,
-        megabytes=sum(part.stat().st_size for part in {file, *file.parent.glob(f"{file.stem}.bin")}) / 1e6,
+        megabytes=sum(file.stat().st_size for file in files) / 1e6,
         figures=figures,
         drop=drop,
         parity=parity,
         stages=stages,
-        times=[[round(value, 4) for value in one] for one in timing.of("total")],
+        times=timing.of("total"),
         engine=timing.summary("engine"),
         total=timing.summary("total"),
         ratio=speed_ratio(first.of("engine"), timing.of("engine")),
@@ -202,5 +208,5 @@ def make_row(
         peak_mib=timing.peak_mib,
         warmup_runs=max(warmup.runs for warmup in timing.warmups),
         steady=all(warmup.steady for warmup in timing.warmups),
-        roof=None if gflops is None else gflops * (spec.batch or 1) / stages["compute"] * 1e3 / peaks[kind],
+        roof=(gflops or 0) / stages["compute"] * 1e3 / peaks[kind] if known else None,
     )

@@ -74,7 +74,7 @@ def _charts(found: Comparison) -> str:
         if found.reference_figures is not None:
             title = f"Reference: {100 * found.reference_figures['AP']:.2f} AP."
             right.append(_section("AP lost", drop_bars(rows), f"{title} To the right is worse."))
-    note = "Each tick is one run, from image to boxes; the bar is the median."
+    note = "Milliseconds an image. Each tick is one run, from image to boxes; the bar is the median."
     left.append(_section("Latency", distributions(rows), note))
     right.append(_section("Where the time goes", stage_bars(rows)))
     return f'<div class="pair"><div>{"".join(left)}</div><div>{"".join(right)}</div></div>'
@@ -84,8 +84,9 @@ def _table_note(found: Comparison) -> str:
     peaks = ", ".join(f"{name} {value:.0f}" for name, value in found.peaks.items())
     work = f" The model's convolutions: {found.gflops:.2f} GFLOP an image." if found.gflops else ""
     return (
-        "Intervals are 95 %, from drawing whole rounds anew. “=”: no difference beyond chance. Roof: share of this"
-        f" machine's matrix-multiply peak ({peaks} GFLOP/s) that the compute stage reaches.{work}"
+        "Times are those of an image; of a batch, its share. Intervals are 95 %, from drawing launches and their rounds"
+        " anew. “=”: no difference beyond chance. Roof: share of this machine's"
+        f" matrix-multiply peak ({peaks} GFLOP/s) that the compute stage reaches.{work}"
     )
 
 
@@ -96,7 +97,7 @@ COLUMNS = (
 
 
 def _cells(row: Row) -> list[str]:
-    best = max(row.throughput, key=lambda way: way.images_per_second)
+    best = row.best_throughput
     p50, ratio = row.total.p50, row.total_ratio
     ap = [f"{100 * row.figures[name]:.2f}" for name in ("AP", "AP50")] if row.figures else ["", ""]
     return [
@@ -112,8 +113,8 @@ def _cells(row: Row) -> list[str]:
         f"{ratio.value:.2f}x{'' if row.verdict() else ' ='}",
         f"{ratio.low:.2f} to {ratio.high:.2f}",
         f"{row.images_per_second:.1f}",
-        f"{best.images_per_second:.1f}",
-        f"{best.streams} x {best.threads} x {best.batch}",
+        "" if best is None else f"{best.images_per_second:.1f}",
+        "" if best is None else f"{best.streams} x {best.threads} x {best.batch}",
         f"{row.megabytes:.1f}",
         f"{row.load_milliseconds:.0f}",
         f"{row.peak_mib:.0f}",
@@ -173,7 +174,7 @@ def _picture(image: Image, words: str) -> str:
 def _manifest(found: Comparison) -> str:
     facts = {name.replace("_", " "): value for name, value in asdict(found.machine).items() if value}
     facts |= {"took": f"{found.seconds:.0f} s"}
-    facts |= {row.name: f"{row.path}, sha256 {row.sha256}" for row in found.rows}
+    facts |= {row.name: f"{row.path}, sha256 of {_text(row.sha256)}" for row in found.rows}
     lines = "".join(
         f"<tr><td>{escape(str(name))}</td><td>{escape(_text(value))}</td></tr>" for name, value in facts.items()
     )

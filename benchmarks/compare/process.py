@@ -7,7 +7,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Sequence
-from multiprocessing.connection import Client
+from multiprocessing.connection import Client, Connection
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -35,14 +35,16 @@ class Worker:
         key = secrets.token_bytes(16)
         command, environment = [sys.executable, "-c", SERVE], {**os.environ, KEY: key.hex()}
         self._process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
-        assert self._process.stdout is not None
-        address = self._process.stdout.readline().strip()
-        if not address:
-            raise WorkerDied(f"no process for {artifact} could be started: its error stands above.")
-        self._pipe = Client(address, authkey=key)
+        self._pipe: Connection | None = None
         try:
+            assert self._process.stdout is not None
+            with self._process.stdout as printed:
+                address = printed.readline().strip()
+            if not address:
+                raise WorkerDied(f"no process for {artifact} could be started: its error stands above.")
+            self._pipe = Client(address, authkey=key)
             self.load_milliseconds: float = self._ask("open", str(artifact.absolute()), list(images), options)
-        except UserError:
+        except BaseException:
             self.close()
             raise
 
@@ -67,6 +69,7 @@ class Worker:
         return self._process.pid
 
     def _ask(self, name: str, *arguments: Any) -> Any:
+        assert self._pipe is not None
         try:
             self._pipe.send((name, arguments))
             answer, error = self._pipe.recv()
@@ -79,7 +82,10 @@ class Worker:
 
     def close(self) -> None:
         """End the process. A second call does nothing."""
-        self._pipe.close()
+        if self._pipe is None:
+            self._process.kill()
+        else:
+            self._pipe.close()
         try:
             self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:

@@ -16,7 +16,7 @@ SECONDS = 0.5
 
 
 def measured_peaks(threads: int) -> dict[str, float]:
-    """GFLOP/s of matrix multiplication on so many threads, by precision: fp32, int8, and bf16 where there is a kernel.
+    """GFLOP/s of matrix multiplication on so many threads, by precision: fp32, int8 and bf16 (emulated, on some).
 
     fp32 and int8 by ONNX Runtime, bf16 by PyTorch's oneDNN: the libraries that the backends use themselves. A
     convolution may pass it all the same: Winograd's algorithm multiplies less than is counted.

@@ -23,7 +23,7 @@ from runtimes.spec import ModelSpec
 
 from ..machine import Load, load_between, usage
 from ..stages import STAGES, StageTimes
-from .intervals import Rounds, Summary, summarize
+from .intervals import Summary, Times, summarize
 from .process import Worker
 from .worker import Warmup
 
@@ -44,34 +44,39 @@ class Contender:
     options: dict[str, Any] = field(default_factory=dict)
 
 
+def is_bf16(contender: Contender) -> bool:
+    return any(options.items() <= contender.options.items() for options in BF16.values())
+
+
 @dataclass(frozen=True)
 class SpeedPlan:
-    """launches: fresh processes of each; rounds: in each launch, in turn."""
+    """launches: fresh processes of each; rounds: in each launch, in turn. Many launches tell more than many rounds."""
 
-    launches: int = 3
-    rounds: int = 6
+    launches: int = 5
+    rounds: int = 4
     seed: int = 0
 
 
 @dataclass
 class Timing:
-    """What was measured of one contender. rounds: the stages of every timed run, launch after launch."""
+    """What was measured of one contender. launches: of each its rounds, of each of those the runs, an image's share."""
 
-    rounds: list[list[StageTimes]] = field(default_factory=list)
+    launches: list[list[list[StageTimes]]] = field(default_factory=list)
     load_milliseconds: list[float] = field(default_factory=list)
     warmups: list[Warmup] = field(default_factory=list)
     peak_mib: float = 0.0
 
-    def of(self, stage: str) -> Rounds:
-        """The milliseconds of a stage ("engine" and "total" are some), by round."""
-        return [[getattr(times, stage) for times in one] for one in self.rounds]
+    def of(self, stage: str) -> Times:
+        """The milliseconds of a stage ("engine" and "total" are some), by launch and round."""
+        return [[[getattr(times, stage) for times in one] for one in launch] for launch in self.launches]
 
     def summary(self, stage: str) -> Summary:
         return summarize(self.of(stage))
 
     def stages(self) -> dict[str, float]:
         """The median milliseconds of each of the five parts."""
-        return {stage: median(value for one in self.of(stage) for value in one) for stage in STAGES}
+        runs = [times for launch in self.launches for one in launch for times in one]
+        return {stage: median(getattr(times, stage) for times in runs) for stage in STAGES}
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ class Speed:
 
     def drift(self, name: str) -> float:
         """By how much a contender's slowest round was slower than its fastest; the outermost tenths left out."""
-        medians = [median(times) for times in self.timings[name].of("engine")]
+        medians = [median(times) for launch in self.timings[name].of("engine") for times in launch]
         low, high = np.percentile(medians, [10, 90])
         return float(high / low - 1)
 
@@ -100,6 +105,7 @@ def measure(contenders: Sequence[Contender], images: Sequence[Image], plan: Spee
                     worker = stack.enter_context(Worker(contender.artifact, images, contender.options))
                     workers[contender.name] = worker
                     timings[contender.name].load_milliseconds.append(worker.load_milliseconds)
+                    timings[contender.name].launches.append([])
                 for name, worker in workers.items():
                     timings[name].warmups.append(worker.warm_up())
                     runs[name] = runs_in_round(timings[name].warmups[-1])
@@ -107,7 +113,7 @@ def measure(contenders: Sequence[Contender], images: Sequence[Image], plan: Spee
                 start = usage(pids)
                 for _ in range(plan.rounds):
                     for name in random.permutation([*workers]):
-                        timings[name].rounds.append(workers[name].run_round(runs[name]))
+                        timings[name].launches[-1].append(workers[name].run_round(runs[name]))
                     bar.update()
                 loads.append(load_between(start, usage(pids)))
                 for name, worker in workers.items():
@@ -116,7 +122,7 @@ def measure(contenders: Sequence[Contender], images: Sequence[Image], plan: Spee
 
 
 def runs_in_round(warmup: Warmup) -> int:
-    """Enough to fill a fifth of a second."""
+    """Enough to fill a fifth of a second, 3 to 20."""
     wanted = math.ceil(ROUND_SECONDS * warmup.runs / warmup.seconds)
     return min(max(wanted, LEAST_RUNS), MOST_RUNS)
 
@@ -136,16 +142,21 @@ class Throughput:
 
 def sweep_throughput(
     contender: Contender, images: Sequence[Image], cores: int, batches: Sequence[int] = (1,), seconds: float = 2.0
-) -> list[Throughput]:
-    """Every way to share out the cores between streams and the threads of each, with each of the batches."""
-    found = []
+) -> tuple[list[Throughput], list[Load]]:
+    """Every way to share out the cores between streams and the threads of each, with each of the batches.
+
+    And what else the machine did meanwhile. Raises `UserError` where one does not run.
+    """
+    found, loads = [], []
     for streams in (count for count in range(1, cores + 1) if cores % count == 0):
         options = {**contender.options, **stream_options(contender.artifact, streams, cores)}
         with Worker(contender.artifact, images, options) as worker:
+            start = usage([worker.pid])
             for batch in batches:
                 rate = worker.throughput(streams, batch, seconds)
                 found.append(Throughput(streams, cores // streams, batch, rate))
-    return found
+            loads.append(load_between(start, usage([worker.pid])))
+    return found, loads
 
 
 def batches_of(spec: ModelSpec) -> tuple[int, ...]:
@@ -159,5 +170,5 @@ def stream_options(artifact: Path, streams: int, cores: int) -> dict[str, Any]:
     if suffix in (".engine", ".rtx"):
         return {"contexts": streams}
     if suffix == ".xml" and streams > 1:  # its threads are those of all streams together
-        return {"threads": cores, "performance_hint": "THROUGHPUT"}
+        return {"threads": cores, "performance_hint": "THROUGHPUT", "streams": streams}
     return {"threads": cores // streams}

@@ -98,18 +98,21 @@ def explain_eps(
 ) -> tuple[Finding | None, list[Step]]:
     """Whether the artifact was made with another eps in its batch norms; and the layers that are off in any case."""
     used = next((module.eps for module in model.modules() if isinstance(module, nn.BatchNorm2d)), None)
+    tried = []
     for eps in OTHER_EPS if used is not None and len(off) > 1 else ():
-        if eps == used:
-            continue
-        steps, _ = walk(rewrite(_with_eps(model, eps)), taps, images)
-        still = judge.off(steps)
-        cleared = [step for step in off if step.path not in {other.path for other in still}]
-        if len(still) <= len(off) / 2:
-            left = next(step.own for step in steps if step.path == cleared[0].path)
-            detail = f"the artifact's batch norms have eps {eps:g}, the reference's {used:g}"
-            paths = tuple(step.path for step in cleared)
-            return Finding("batch-norm eps", paths, detail, cleared[0].own, left), still
-    return None, list(off)
+        if eps != used:
+            steps, _ = walk(rewrite(_with_eps(model, eps)), taps, images)
+            own = {step.path: step.own for step in steps}
+            still = {step.path for step in judge.off(steps)} & {step.path for step in off}
+            tried.append((len(still), own[off[0].path], eps, still, own))
+    if not tried or min(tried, key=lambda one: one[:2])[0] > len(off) / 2:
+        return None, list(off)
+    _, _, eps, still, own = min(tried, key=lambda one: one[:2])
+    cleared = [step for step in off if step.path not in still]
+    paths = tuple(step.path for step in cleared)
+    detail = f"the artifact's batch norms have eps {eps:g}, the reference's {used:g}"
+    finding = Finding("batch-norm eps", paths, detail, cleared[0].own, own[paths[0]])
+    return finding, [step for step in off if step.path in still]
 
 
 def _with_eps(model: nn.Module, eps: float) -> nn.Module:

@@ -11,6 +11,8 @@ from typing import Any, Literal
 from runtimes.spec import Precision
 from yolox_deploy.files import replacing
 
+from ..finite import finite
+
 Cause = Literal[
     "resize", "padding", "channel order", "normalisation", "Focus order", "batch-norm eps", "changed weights",
     "quantisation", "reduced precision", "decode flag", "sigmoid", "unknown",
@@ -94,7 +96,7 @@ class Divergence:
 
     def to_json(self) -> str:
         """All of it, on one line. Infinite errors become null."""
-        return json.dumps(_finite({**self._summary(), **asdict(self)}))
+        return json.dumps(finite({**self._summary(), **asdict(self)}))
 
     def last_line(self) -> str:
         """The verdict as JSON, for programs that read the terminal."""
@@ -114,14 +116,6 @@ def _line(row: Row, width: int) -> str:
     marks = round(math.log2(min(max(row.error, SMALLEST), 10) / SMALLEST))
     own = "" if row.own is None else f"{row.own:.1e}"
     return f"{row.name:{width}}  {row.error:9.1e}  {own:>9} {'!' if row.off else ' '} {'#' * marks}".rstrip()
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def plot(divergence: Divergence, path: Path) -> None:

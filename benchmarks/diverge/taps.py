@@ -70,6 +70,13 @@ def tap_onnx(path: Path, images: npt.NDArray[Any], bf16: bool = False) -> Seen:
     model = onnx.load(str(path))
     graph = model.graph
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    constants |= {
+        node.output[0]: onnx.numpy_helper.to_array(attribute.t)
+        for node in graph.node
+        if node.op_type == "Constant"
+        for attribute in node.attribute
+        if attribute.name == "value"
+    }
     known = {graph.output[0].name}
     producers = {name: node for node in graph.node for name in node.output}
     nodes = [node for node in graph.node if node.op_type == "Conv"]
@@ -84,7 +91,9 @@ def tap_onnx(path: Path, images: npt.NDArray[Any], bf16: bool = False) -> Seen:
 
     def tap(node: Any) -> Tap:
         weight, *rest = (values[name] for name in node.input[1:])
-        stored: Stored = "fp16" if weight.dtype == np.float16 else "fp32" if node.input[1] in constants else "int8"
+        stored: Stored = "fp16" if weight.dtype == np.float16 else "fp32"
+        if _dequantize(producers.get(node.input[1])):
+            stored = "int8"
         bias = _floats(rest[0]) if rest else None
         output = _whole(node)
         if output != node.output[0]:  # our int8 form: the convolution gives 0..1, and its range comes behind it
@@ -104,12 +113,18 @@ def _whole(node: Any) -> str:
 
 
 def _onnx_levels(node: Any, constants: Mapping[str, npt.NDArray[Any]]) -> Levels | None:
-    """Those of the DequantizeLinear before a convolution."""
-    if node is None or node.op_type != "DequantizeLinear":
+    """Those of the DequantizeLinear before a convolution, if it has one scale for all channels."""
+    if not _dequantize(node) or len(node.input) < 3 or any(name not in constants for name in node.input[1:]):
         return None
     scale, zero = (constants[name] for name in node.input[1:])
+    if scale.size != 1:
+        return None
     low, high = ((-128, 127), (0, 255))[zero.dtype == np.uint8]
-    return Levels(float(scale), low - int(zero), high - int(zero))
+    return Levels(float(scale.item()), low - int(zero.item()), high - int(zero.item()))
+
+
+def _dequantize(node: Any) -> bool:
+    return node is not None and node.op_type == "DequantizeLinear"
 
 
 def tap_openvino(path: Path, images: npt.NDArray[Any], bf16: bool = False) -> Seen:
@@ -124,14 +139,14 @@ def tap_openvino(path: Path, images: npt.NDArray[Any], bf16: bool = False) -> Se
         bias = _bias(node)
         whole = node.output(0) if bias is None else bias[0]
         ports.append([whole, node.input_value(1), *([] if bias is None else [bias[1]])])
-    first = len(model.outputs)
     model.add_outputs([port for own in ports for port in own])
     settings = {"INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32", "INFERENCE_NUM_THREADS": 1}
     results = core.compile_model(model, "CPU", settings)(images)
-    values = iter([_floats(results[index]) for index in range(first, len(results))])
+    # By port: one that several convolutions share, or that was an output before, is added once.
+    found_by_port = {_port(output.get_node().input_value(0)): index for index, output in enumerate(model.outputs)}
     taps = []
     for node, own in zip(found, ports, strict=True):
-        output, weight, *rest = [next(values) for _ in own]
+        output, weight, *rest = [_floats(results[found_by_port[_port(port)]]) for port in own]
         if weight.ndim == 5:  # (groups, O / groups, I / groups, kh, kw)
             weight = weight.reshape(-1, *weight.shape[2:])
         stored = _stored(node.input_value(1).get_node())
@@ -146,6 +161,10 @@ def tap_openvino(path: Path, images: npt.NDArray[Any], bf16: bool = False) -> Se
             )
         )
     return Seen(tuple(taps), _floats(results[0]))
+
+
+def _port(output: Any) -> tuple[str, int]:
+    return output.get_node().get_name(), output.get_index()
 
 
 def _bias(convolution: Any) -> tuple[Any, Any] | None:

@@ -9,11 +9,10 @@ Tries backends, precisions, input sizes and threads, leaves out what cannot win,
 
 from __future__ import annotations
 
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -21,6 +20,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from runtimes.errors import InvalidInput, UserError
+from runtimes.foreign import Preprocessing
+from runtimes.spec import Precision
 from yolox_deploy.console import is_installed, require, run
 from yolox_deploy.data.images import ImageFiles, find_images
 from yolox_deploy.data.open import open_dataset
@@ -31,16 +32,17 @@ from yolox_deploy.int8 import evenly
 from ..machine import describe_machine
 from ..reference import find_weights
 from .report import Result
-from .search import Build, Goal, Size, Trial, Way, search
+from .search import Build, Goal, Size, Way, search
 
 if TYPE_CHECKING:
-    from .lab import Aim, MachineLab
+    from .lab import Aim
 
 TARGETS = ("onnx", "openvino", "ncnn")
 MODULES = {"onnx": "onnxruntime", "openvino": "openvino", "ncnn": "ncnn"}
 BF16_TARGETS = ("openvino", "ncnn")
 SMALLER = (1.0, 0.75, 0.5)  # sizes that are tried, as shares of the model's own
 TIMED_IMAGES = 16
+LOG = "export.log"
 
 
 @dataclass(frozen=True)
@@ -55,13 +57,13 @@ class TuneConfig:
     data: Path
     """Labelled images to measure AP on: COCO, Pascal VOC or YOLO's layout."""
     budget_ms: float | None = None
-    """Milliseconds that an image may take, from image to boxes: the most accurate within them wins."""
+    """Milliseconds that an image may take in the median, from image to boxes: the most accurate within them wins."""
     min_ap: float | None = None
     """Points of AP that there have to be, such as 28.5: the fastest with them wins."""
     aim: Literal["latency", "throughput"] = "latency"
     """What milliseconds are: of one image alone, or of all cores together, an image."""
     targets: tuple[Literal["onnx", "openvino", "ncnn"], ...] = ()
-    """Backends to try; unset, those that are installed."""
+    """Backends to try; unset, those of them that are installed. Engines are for benchmarks.compare."""
     precisions: tuple[Literal["fp32", "bf16", "int8"], ...] = ()
     """Precisions to try; unset, those that this processor has."""
     sizes: tuple[str, ...] = ()
@@ -72,17 +74,21 @@ class TuneConfig:
     """Images to time on; unset, those of --data."""
     calibration: Path | None = None
     """int8: folder of images like those that the model will see; unset, generated ones."""
+    class_names: str | None = None
+    """Class names: "coco", or a text file with one name a line; unset, the checkpoint's."""
+    preprocessing: Preprocessing = "official"
+    """How the model was trained: official (BGR, 0..255) or legacy (release 0.0.1: RGB, ImageNet mean and std)."""
     cores: int | None = None
     """Cores to use at most; unset, all that this process may."""
     output: Path = Path("tuned")
     """Folder for the winning artifact and tune.json."""
     overwrite: bool = False
-    """Replace what is in --output."""
+    """Write into --output though it is not empty; an artifact of the winner's name is replaced."""
 
 
 def check(config: TuneConfig) -> None:
     """Raise for what can be known to be wrong before any work."""
-    require("torch", "onnx", "onnxruntime", "pycocotools", "psutil")
+    require("torch", "onnx", "onnxruntime", "onnxscript", "onnxsim", "pycocotools", "psutil")
     if (config.budget_ms is None) == (config.min_ap is None):
         raise InvalidInput("say what counts: --budget-ms MILLISECONDS or --min-ap POINTS, one of them.")
     if config.budget_ms is not None and not config.budget_ms > 0:
@@ -99,10 +105,11 @@ def check(config: TuneConfig) -> None:
     if "bf16" in config.precisions and config.targets and not set(config.targets) & set(BF16_TARGETS):
         raise InvalidInput(f"--precisions bf16 is for {' and '.join(BF16_TARGETS)}.")
     check_output_folder(config.output, "--output")
-    if config.output.exists() and any(config.output.iterdir()) and not config.overwrite:
-        raise InvalidInput(
-            f"{config.output} is not empty: --overwrite replaces a result in it, --output says where else."
-        )
+    there = {file.name for file in config.output.iterdir()} if config.output.exists() else set()
+    if there - {LOG} and not config.overwrite:
+        raise InvalidInput(f"{config.output} is not empty: --output says where else, --overwrite writes into it.")
+    if config.calibration is not None:
+        find_images(config.calibration)
 
 
 def read_sizes(texts: Sequence[str], own: Size) -> list[Size]:
@@ -135,8 +142,10 @@ def builds_of(config: TuneConfig, sizes: Sequence[Size]) -> list[Build]:
         for size, target, computes in product(sizes, targets, precisions)
         if computes != "bf16" or target in BF16_TARGETS
     ]
-    if not found:
+    if not targets:
         raise InvalidInput("no backend is installed to try: yolox-deploy doctor says what to type.")
+    if not found:
+        raise InvalidInput(f"none of {', '.join(targets)} computes {', '.join(precisions)}.")
     return found
 
 
@@ -156,20 +165,12 @@ def _shares(cores: int, aim: Aim) -> Iterator[tuple[int, int]]:
     yield 1, cores
 
 
-def keep(config: TuneConfig, lab: MachineLab, winner: Trial) -> Path:
-    """Move the winning artifact into the output folder."""
-    source = lab.artifact(winner.way.build)
-    folder = config.output / source.name
-    if folder.exists():
-        shutil.rmtree(folder)
-    return source.rename(folder)
-
-
 def command(config: TuneConfig) -> None:
     check(config)
     weights = find_weights(config.model)
     dataset = open_dataset(config.data, () if config.split is None else (config.split,))
     files = [image.path for image in dataset.images] if config.images is None else find_images(config.images)
+    from exporters.artifact import artifact_folder, replace_folder
     from yolox_deploy.evaluate import match_categories
     from yolox_deploy.model.checkpoint import read_checkpoint
     from yolox_deploy.model.open import describe
@@ -177,7 +178,9 @@ def command(config: TuneConfig) -> None:
     from .lab import MachineLab
 
     checkpoint = read_checkpoint(weights)
-    spec = describe(checkpoint.build(), checkpoint).spec
+    spec = describe(
+        checkpoint.build(), checkpoint, class_names=config.class_names, preprocessing=config.preprocessing
+    ).spec
     match_categories(spec, dataset)
     builds = builds_of(config, read_sizes(config.sizes, spec.input_size))
     machine = describe_machine()
@@ -186,14 +189,30 @@ def command(config: TuneConfig) -> None:
     goal = Goal(config.budget_ms, config.min_ap)
     print(f"{len(ways)} ways to run {config.model} are looked at, for {goal}.", flush=True)
     config.output.mkdir(parents=True, exist_ok=True)
+    artifact, options = None, {}
     with tempfile.TemporaryDirectory(dir=config.output, prefix=".tune-") as folder:
-        timed = ImageFiles([files[index] for index in evenly(len(files), TIMED_IMAGES)])
         lab = MachineLab(
-            weights, dataset, timed, config.calibration, Path(folder), config.output / "export.log", config.aim, cores
+            weights=weights,
+            dataset=dataset,
+            images=ImageFiles([files[index] for index in evenly(len(files), TIMED_IMAGES)]),
+            calibration=config.calibration,
+            folder=Path(folder),
+            log=config.output / LOG,
+            aim=config.aim,
+            cores=cores,
+            class_names=config.class_names,
+            preprocessing=config.preprocessing,
         )
+        for build in builds:  # refuses to replace what is no artifact
+            precision: Precision = "int8" if build.computes == "int8" else "fp32"
+            artifact_folder(config.output, replace(spec, name=lab.name(build.size), precision=precision), build.target)
+        if config.calibration is None and any(build.computes == "int8" for build in builds):
+            lab.doubts.append("int8 was calibrated on generated images: --calibration DIR with your own does better.")
         winner, trials = search(ways, goal, lab)
-        options = {} if winner is None else lab.options(winner.way)
-        artifact = None if winner is None else keep(config, lab, winner)
+        if winner is not None:
+            options, source = lab.options(winner.way), lab.artifact(winner.way.build)
+            artifact = config.output / source.name
+            replace_folder(source, artifact)
     result = Result(
         model=config.model,
         data=f"{dataset.source} ({len(dataset)} images)",

@@ -11,18 +11,19 @@ from typing import Any, Literal
 from tqdm import tqdm
 
 from exporters.torch_runtime import TorchRuntime
-from runtimes.detector import Detector
 from runtimes.errors import UserError
+from runtimes.foreign import Preprocessing
 from runtimes.load import load, model_file
 from runtimes.preprocess import Image
 from runtimes.spec import Precision
 from yolox_deploy import export
-from yolox_deploy.accuracy import SCORE_THRESHOLD
+from yolox_deploy.accuracy import SCORE_THRESHOLD, AccuracyCheck
 from yolox_deploy.data.dataset import Dataset
 from yolox_deploy.evaluate import evaluate
 from yolox_deploy.model.checkpoint import read_checkpoint
 from yolox_deploy.model.open import describe
 
+from ..compare.process import Worker
 from ..compare.speed import BF16, Contender, SpeedPlan, measure, stream_options, sweep_throughput
 from ..machine import warnings
 from .search import Build, Size, Way
@@ -30,7 +31,7 @@ from .search import Build, Size, Way
 Aim = Literal["latency", "throughput"]
 
 # Enough to tell what is out of the question, and to tell neighbours apart.
-SCREENING, CAREFUL = SpeedPlan(launches=1, rounds=3), SpeedPlan(launches=3, rounds=6)
+SCREENING, CAREFUL = SpeedPlan(launches=1, rounds=3), SpeedPlan()
 SCREENING_SECONDS, CAREFUL_SECONDS = 1.0, 3.0
 
 
@@ -50,17 +51,26 @@ class MachineLab:
     log: Path
     aim: Aim
     cores: int
+    class_names: str | None = None
+    preprocessing: Preprocessing = "official"
     doubts: list[str] = field(default_factory=list)
     _fp32: dict[Size, float] = field(default_factory=dict)
-    _asked: set[Build] = field(default_factory=set)
+    _asked: set[tuple[Size, str, Precision]] = field(default_factory=set)
+    _running: dict[Build, bool] = field(default_factory=dict)
 
     def fp32_ap(self, size: Size) -> float:
-        """That of PyTorch, which every fp32 artifact is proven to equal."""
+        """That of PyTorch, which every fp32 artifact is proven to equal. Raises `InvalidInput` where there is none."""
         if size not in self._fp32:
             checkpoint = read_checkpoint(self.weights)
-            trained = describe(checkpoint.build(), checkpoint, input_size=size)
+            trained = describe(
+                checkpoint.build(),
+                checkpoint,
+                input_size=size,
+                class_names=self.class_names,
+                preprocessing=self.preprocessing,
+            )
             runtime = TorchRuntime(trained.model, trained.spec)
-            self._fp32[size] = 100 * evaluate(Detector(runtime, SCORE_THRESHOLD), self.dataset).AP
+            self._fp32[size] = AccuracyCheck(runtime, self.dataset, None).reference_ap
         return self._fp32[size]
 
     def ap(self, build: Build) -> float:
@@ -71,12 +81,35 @@ class MachineLab:
 
     def times(self, ways: Sequence[Way], careful: bool) -> dict[Way, float]:
         self._export({way.build for way in ways})
-        ways = [way for way in ways if self.artifact(way.build).exists()]
-        return self._latencies(ways, careful) if self.aim == "latency" else self._throughputs(ways, careful)
+        ways = [way for way in ways if self._runs(way)]
+        # A short look takes one build after the other: few processes at a time.
+        builds = dict.fromkeys(way.build for way in ways)
+        groups = [ways] if careful else [[way for way in ways if way.build == build] for build in builds]
+        measure_group = self._latencies if self.aim == "latency" else self._throughputs
+        found: dict[Way, float] = {}
+        for group in tqdm(groups, unit="build", desc="timing", leave=False):
+            try:
+                found |= measure_group(group, careful) if group else {}
+            except UserError as error:
+                self.doubts.append(str(error))
+        return found
+
+    def _runs(self, way: Way) -> bool:
+        """Whether it detects in an image at all."""
+        build = way.build
+        if build not in self._running:
+            self._running[build] = self.artifact(build).exists()
+            try:
+                if self._running[build]:
+                    Worker(self.artifact(build), self.images[:1], self.options(way)).close()
+            except UserError as error:
+                self.doubts.append(f"{build}: {error}")
+                self._running[build] = False
+        return self._running[build]
 
     def artifact(self, build: Build) -> Path:
         """Where the artifact of a build is, once it was exported."""
-        return self.folder / f"{self._name(build.size)}-{build.target}-{_precision(build)}"
+        return self.folder / f"{self.name(build.size)}-{build.target}-{_precision(build)}"
 
     def options(self, way: Way) -> dict[str, Any]:
         """Those of `runtimes.load`."""
@@ -86,12 +119,11 @@ class MachineLab:
     def _bf16(self, build: Build) -> dict[str, Any]:
         return BF16[model_file(self.artifact(build)).suffix] if build.computes == "bf16" else {}
 
-    def _name(self, size: Size) -> str:
+    def name(self, size: Size) -> str:
+        """Of the model at a size, in its artifacts."""
         return f"{self.weights.stem}-{size[0]}x{size[1]}"
 
     def _latencies(self, ways: Sequence[Way], careful: bool) -> dict[Way, float]:
-        if not ways:
-            return {}
         contenders = [Contender(str(way), self.artifact(way.build), self.options(way)) for way in ways]
         speed = measure(contenders, self.images, CAREFUL if careful else SCREENING)
         if careful:
@@ -101,37 +133,37 @@ class MachineLab:
     def _throughputs(self, ways: Sequence[Way], careful: bool) -> dict[Way, float]:
         """Milliseconds of all cores an image."""
         found: dict[Way, float] = {}
-        builds = list(dict.fromkeys(way.build for way in ways))
-        for build in tqdm(builds, unit="build", desc="throughput", leave=False):
+        for build in dict.fromkeys(way.build for way in ways):
             contender = Contender(str(build), self.artifact(build), self._bf16(build))
             seconds = CAREFUL_SECONDS if careful else SCREENING_SECONDS
-            for one in sweep_throughput(contender, self.images, self.cores, seconds=seconds):
-                way = Way(build, one.streams, one.threads)
-                if way in ways:
-                    found[way] = 1e3 / one.images_per_second
+            rates, loads = sweep_throughput(contender, self.images, self.cores, seconds=seconds)
+            times = {Way(build, one.streams, one.threads): 1e3 / one.images_per_second for one in rates}
+            found |= {way: times[way] for way in ways if way in times}
+            if careful:
+                self.doubts += warnings(loads, 0)
         return found
 
     def _export(self, builds: set[Build]) -> None:
-        """Export what was not asked for before, all of one target and size in one call."""
-        precisions: dict[tuple[str, Size], set[Precision]] = {}
-        for build in builds - self._asked:
-            precisions.setdefault((build.target, build.size), set()).add(_precision(build))
-        self._asked |= builds
-        for (target, size), wanted in tqdm(sorted(precisions.items()), unit="export", desc="exporting", leave=False):
+        """Export what was not asked for before."""
+        files = {(build.size, build.target, _precision(build)) for build in builds} - self._asked
+        self._asked |= files
+        for size, target, precision in tqdm(sorted(files), unit="export", desc="exporting", leave=False):
             config = export.ExportConfig(
                 weights=self.weights,
                 target=(target,),
-                precision=tuple(sorted(wanted)),
+                precision=(precision,),
                 input_size=size,
-                name=self._name(size),
+                name=self.name(size),
                 output=self.folder,
-                calibration=self.calibration if "int8" in wanted else None,
+                class_names=self.class_names,
+                preprocessing=self.preprocessing,
+                calibration=self.calibration if precision == "int8" else None,
             )
             try:
                 with self._logged():
                     export.command(config)
             except UserError as error:
-                self.doubts.append(f"{target} {size[0]}x{size[1]}: {error} See {self.log}.")
+                self.doubts.append(f"{target} {precision} {size[0]}x{size[1]}: {error} See {self.log}.")
 
     @contextlib.contextmanager
     def _logged(self) -> Iterator[None]:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..machine import Machine
-from .search import Goal, Trial
+from .search import BROKEN, Goal, Trial
 
 HEADER = "| | way | ms an image | AP | |\n|---|---|---|---|---|"
 
@@ -65,7 +65,8 @@ class Result:
             time, way = min(timed, key=lambda one: one[0])
             return f"the fastest is {way} with {time:.2f} ms; smaller --sizes are faster"
         if not measured:
-            return "no size has it even in fp32"
+            reached = [trial.note for trial in self.trials if trial.note and trial.note != BROKEN]
+            return reached[0] if reached else "nothing could be run"
         ap, way = max(measured, key=lambda one: one[0])
         return f"the most accurate is {way} with AP {ap:.2f}"
 

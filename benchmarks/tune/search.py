@@ -1,17 +1,19 @@
 """Which way of running a model is the best: what has to be measured, in which order, and what need not be.
 
-Times are cheap and AP is not. So every way that can still win is timed, and AP is measured only until it is clear who
-has won. What is taken for granted: a lower precision reaches at most `MARGIN` points more than fp32 at the same size.
+What is taken for granted: a lower precision reaches at most `MARGIN` points more than fp32 at the same size. So a size
+whose AP in fp32 is too low is not even exported, and AP is measured only until it is clear who has won.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 MARGIN = 0.5  # points of AP that rounding may gain by chance
-CLOSE = 1.15  # ways at most so much slower than the fastest are timed again, beside it
+CLOSE = 1.15  # a short look at times may be off by so much: what is nearer to a decision is timed with care
+BROKEN = "could not be made or run"
 
 Size = tuple[int, int]  # height, width
 
@@ -66,7 +68,7 @@ class Lab(Protocol):
     """What measures. A build that cannot be made or run is left out of what `times` returns."""
 
     def fp32_ap(self, size: Size) -> float:
-        """Points of AP of the model at an input size, in fp32."""
+        """Points of AP of the model at an input size, in fp32. More than 0."""
 
     def ap(self, build: Build) -> float:
         """Points of AP of a build."""
@@ -77,84 +79,84 @@ class Lab(Protocol):
 
 def search(ways: Sequence[Way], goal: Goal, lab: Lab) -> tuple[Trial | None, list[Trial]]:
     """The best way, None where there is none, and all of them in the order of their time."""
-    sizes = sorted({way.build.size for way in ways}, key=lambda size: -size[0] * size[1])
-    ceilings = {size: lab.fp32_ap(size) for size in sizes}
-    trials: dict[Way, Trial] = {}
-    for size in sizes:
-        own = [way for way in ways if way.build.size == size]
-        ceiling = ceilings[size]
-        if goal.least_ap is not None and ceiling + MARGIN < goal.least_ap:
-            note = f"fp32 reaches AP {ceiling:.2f} at this size"
-            trials |= {way: Trial(way, note=note) for way in own}
-            continue
-        times = lab.times(own, careful=False)
-        trials |= {
-            way: Trial(way, times[way]) if way in times else Trial(way, note="could not be made or run") for way in own
-        }
-    timed = {way: trial for way, trial in trials.items() if trial.milliseconds is not None}
-    fastest = _fastest_of_each_build(timed.values())
-    for trial in timed.values():
-        if trial not in fastest:
-            trials[trial.way] = replace(trial, note="slower than other threads of the same")
-    choose = _most_accurate if goal.least_ap is None else _fastest
-    winner = choose(fastest, ceilings, goal, lab, trials)
-    return winner, sorted(trials.values(), key=_order)
+    ceilings = {size: lab.fp32_ap(size) for size in dict.fromkeys(way.build.size for way in ways)}
+    known = {way: Trial(way) for way in ways}
+    winner = (_most_accurate if goal.least_ap is None else _fastest)(known, ceilings, goal, lab)
+    return winner, sorted(known.values(), key=_time)
 
 
-def _order(trial: Trial) -> float:
-    return float("inf") if trial.milliseconds is None else trial.milliseconds
-
-
-def _fastest_of_each_build(trials: Iterable[Trial]) -> list[Trial]:
-    """The best trial of each build, the fastest first."""
-    found: dict[Build, Trial] = {}
-    for trial in sorted(trials, key=_order):
-        found.setdefault(trial.way.build, trial)
-    return list(found.values())
-
-
-def _most_accurate(
-    trials: Sequence[Trial], ceilings: dict[Size, float], goal: Goal, lab: Lab, known: dict[Way, Trial]
-) -> Trial | None:
-    """The highest AP within the budget, and the faster one of equals. Writes what it finds into `known`."""
+def _most_accurate(known: dict[Way, Trial], ceilings: dict[Size, float], goal: Goal, lab: Lab) -> Trial | None:
+    """The highest AP within the budget, and the faster one of equals. Size by size, while one can still win."""
     assert goal.budget is not None
-    inside = [trial for trial in trials if trial.milliseconds is not None and trial.milliseconds <= goal.budget]
-    times = lab.times([trial.way for trial in inside], careful=True) if inside else {}
-    for trial in trials:
-        time = times.get(trial.way, _order(trial))
-        known[trial.way] = replace(trial, milliseconds=time, note="" if time <= goal.budget else "over the budget")
-    left = [known[trial.way] for trial in inside if not known[trial.way].note]
     best: Trial | None = None
-    for trial in sorted(left, key=lambda one: (-ceilings[one.way.build.size], _order(one))):
-        highest = ceilings[trial.way.build.size] + MARGIN
-        if best is not None and best.ap is not None and highest <= best.ap:
-            known[trial.way] = replace(trial, note=f"cannot reach AP {best.ap:.2f} at this size")
+    for size in sorted(ceilings, key=lambda size: -ceilings[size]):
+        own = [way for way in known if way.build.size == size]
+        if best is not None and best.ap is not None and ceilings[size] + MARGIN <= best.ap:
+            _note(known, own, f"AP {best.ap:.2f} is out of reach at this size")
             continue
-        trial = known[trial.way] = replace(trial, ap=lab.ap(trial.way.build))
-        if best is None or (trial.ap, -_order(trial)) > (best.ap, -_order(best)):
-            best = trial
+        trials = _look(known, own, lab)
+        near = [trial.way for trial in trials if _time(trial) <= CLOSE * goal.budget]
+        _time_with_care(known, near, lab)
+        for trial in sorted((known[trial.way] for trial in trials), key=_time):
+            if _time(trial) > goal.budget:
+                known[trial.way] = replace(trial, note=trial.note or "over the budget")
+                continue
+            measured = known[trial.way] = replace(trial, ap=lab.ap(trial.way.build))
+            if best is None or (measured.ap, -_time(measured)) > (best.ap, -_time(best)):
+                best = measured
     return best
 
 
-def _fastest(
-    trials: Sequence[Trial], ceilings: dict[Size, float], goal: Goal, lab: Lab, known: dict[Way, Trial]
-) -> Trial | None:
-    """The shortest time with AP enough. Writes what it finds into `known`."""
+def _fastest(known: dict[Way, Trial], ceilings: dict[Size, float], goal: Goal, lab: Lab) -> Trial | None:
+    """The shortest time with AP enough."""
     assert goal.least_ap is not None
-    enough: list[Trial] = []
-    for trial in sorted(trials, key=_order):
-        if enough and _order(trial) > CLOSE * _order(enough[0]):
-            known[trial.way] = replace(trial, note=f"slower than {enough[0].way.build}")
-            continue
-        trial = replace(trial, ap=lab.ap(trial.way.build))
-        if trial.ap is not None and trial.ap >= goal.least_ap:
-            enough.append(trial)
+    trials: list[Trial] = []
+    for size, ceiling in ceilings.items():
+        own = [way for way in known if way.build.size == size]
+        if ceiling + MARGIN < goal.least_ap:
+            _note(known, own, f"fp32 reaches AP {ceiling:.2f} at this size")
         else:
-            trial = replace(trial, note=f"AP is below {goal.least_ap:g}")
-        known[trial.way] = trial
-    if not enough:
-        return None
-    times = lab.times([trial.way for trial in enough], careful=True)
-    for trial in enough:
-        known[trial.way] = replace(trial, milliseconds=times.get(trial.way, trial.milliseconds))
-    return min((known[trial.way] for trial in enough), key=_order)
+            trials += _look(known, own, lab)
+    enough: list[Trial] = []
+    for trial in sorted(trials, key=_time):
+        if enough and _time(trial) > CLOSE * _time(enough[0]):
+            _note(known, [trial.way], f"slower than {enough[0].way.build}")
+            continue
+        measured = known[trial.way] = replace(trial, ap=lab.ap(trial.way.build))
+        if measured.ap is not None and measured.ap >= goal.least_ap:
+            enough.append(measured)
+        else:
+            _note(known, [trial.way], f"AP is below {goal.least_ap:g}")
+    _time_with_care(known, [trial.way for trial in enough], lab)
+    sound = [known[trial.way] for trial in enough if not known[trial.way].note]
+    return min(sound, key=_time, default=None)
+
+
+def _look(known: dict[Way, Trial], ways: Sequence[Way], lab: Lab) -> list[Trial]:
+    """A short look at the times of all: the fastest way of each build goes on."""
+    times = lab.times(ways, careful=False)
+    found: dict[Build, Trial] = {}
+    for way in sorted(ways, key=lambda way: times.get(way, math.inf)):
+        if way not in times:
+            _note(known, [way], BROKEN)
+            continue
+        trial = known[way] = replace(known[way], milliseconds=times[way])
+        if found.setdefault(way.build, trial) is not trial:
+            _note(known, [way], "slower than other threads of the same")
+    return list(found.values())
+
+
+def _time_with_care(known: dict[Way, Trial], ways: Sequence[Way], lab: Lab) -> None:
+    """Side by side, as long as it takes to tell neighbours apart. What does not run is out."""
+    times = lab.times(ways, careful=True) if ways else {}
+    for way in ways:
+        known[way] = replace(known[way], milliseconds=times.get(way), note="" if way in times else BROKEN)
+
+
+def _note(known: dict[Way, Trial], ways: Sequence[Way], note: str) -> None:
+    for way in ways:
+        known[way] = replace(known[way], note=note)
+
+
+def _time(trial: Trial) -> float:
+    return math.inf if trial.milliseconds is None else trial.milliseconds

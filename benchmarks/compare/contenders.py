@@ -1,0 +1,67 @@
+"""What takes part in a comparison, and what it is called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from runtimes.errors import InvalidInput
+from runtimes.load import is_artifact, model_file
+from runtimes.spec import ModelSpec
+from runtimes.trt_engine import LIBRARIES
+
+from .speed import BF16, Contender, is_bf16
+
+
+def contenders_of(arguments: Sequence[str], threads: int, bf16: bool) -> list[Contender]:
+    """What takes part, named. Raises `InvalidInput` for a path that is no artifact, and for two of one name."""
+    found: list[Contender] = []
+    for name, path in map(_split, arguments):
+        if not is_artifact(path):
+            continue
+        file = model_file(path)
+        options = {} if file.suffix in LIBRARIES else {"threads": threads}
+        found.append(Contender(name or short_name(path), path, options))
+        if bf16 and file.suffix in BF16:
+            title = found[-1].name.removesuffix(" fp32") + " bf16"
+            found.append(Contender(title, path, {**options, **BF16[file.suffix]}))
+    if not found:
+        raise InvalidInput(f"none of {', '.join(arguments)} is an artifact.")
+    check_names([contender.name for contender in found])
+    return found
+
+
+def check_names(names: Sequence[str]) -> None:
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InvalidInput(f"two artifacts are called {twice!r}: NAME=PATH gives one another name.")
+
+
+def without_doubles(contenders: Sequence[Contender], specs: Mapping[str, ModelSpec]) -> list[Contender]:
+    """An int8 file computes the same whether or not it is asked for bf16."""
+    return [one for one in contenders if not (specs[one.name].precision == "int8" and is_bf16(one))]
+
+
+def _split(argument: str) -> tuple[str, Path]:
+    """Name and path of "NAME=PATH", or of a path alone."""
+    name, equals, path = argument.partition("=")
+    return (name, Path(path)) if equals and not Path(argument).exists() else ("", Path(argument))
+
+
+def short_name(artifact: Path) -> str:
+    """ "onnx fp32" for what `export` wrote, else the name of the folder or file."""
+    folder = artifact if artifact.is_dir() else artifact.parent
+    if (folder / "spec.json").exists():
+        spec = ModelSpec.read(folder / "spec.json")
+        ours = folder.name.removeprefix(f"{spec.name}-")
+        if ours != folder.name and ours.endswith(f"-{spec.precision}"):
+            return f"{ours.removesuffix(f'-{spec.precision}')} {spec.precision}"
+    return artifact.name
+
+
+def baseline_of(names: Sequence[str], wanted: str | None) -> str:
+    if wanted is None:
+        return "onnx fp32" if "onnx fp32" in names else names[0]
+    if wanted not in names:
+        raise InvalidInput(f"--baseline {wanted!r} does not take part; there are {', '.join(names)}.")
+    return wanted

@@ -1,0 +1,71 @@
+"""What is compared: loaded once and checked, before anything is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtimes.detector import Detector
+from runtimes.errors import InvalidInput
+from runtimes.load import load, model_file
+from runtimes.preprocess import Image
+from runtimes.spec import ModelSpec
+from runtimes.trt_engine import LIBRARIES
+from yolox_deploy.accuracy import SCORE_THRESHOLD
+from yolox_deploy.data.dataset import Dataset
+from yolox_deploy.evaluate import match_categories
+from yolox_deploy.options import ForeignOptions
+
+from .speed import Contender, SpeedPlan
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What is compared, checked. specs: of the contenders, by name; data: None where there are no labels."""
+
+    contenders: Sequence[Contender]
+    specs: Mapping[str, ModelSpec]
+    baseline: str
+    reference: Path
+    foreign: ForeignOptions  # what the reference does not say of itself
+    dataset: Dataset | None
+    images: Sequence[Image]
+    parity_images: int
+    threads: int
+    plan: SpeedPlan
+
+
+def read_specs(contenders: Sequence[Contender], dataset: Dataset | None) -> dict[str, ModelSpec]:
+    """Load each contender once. Raises `UserError` where one does not run here, or does not suit the data or others."""
+    specs: dict[str, ModelSpec] = {}
+    for contender in contenders:
+        with load(contender.artifact, **contender.options) as detector:
+            spec = specs[contender.name] = detector.spec
+            if dataset is not None:
+                Detector(detector.runtime, SCORE_THRESHOLD)  # refuses NMS in the graph that drops what AP needs
+                match_categories(spec, dataset)
+    first = next(iter(specs))
+    for name, spec in specs.items():
+        if spec.input_size != specs[first].input_size:
+            raise InvalidInput(
+                f"{name} has the input size {size_text(spec)}, {first} has {size_text(specs[first])}: compare those of"
+                " one size (benchmarks.tune looks for the best size)."
+            )
+    return specs
+
+
+def size_text(spec: ModelSpec) -> str:
+    """Height x width."""
+    return "x".join(map(str, spec.input_size))
+
+
+def model_files(artifact: Path) -> list[Path]:
+    """The model file of an artifact, and the weights where those are a file of their own."""
+    file = model_file(artifact)
+    weights = file.with_suffix(".bin")
+    return [file, weights] if file.suffix in (".xml", ".param") and weights.exists() else [file]
+
+
+def is_engine(artifact: Path) -> bool:
+    return model_file(artifact).suffix in LIBRARIES
