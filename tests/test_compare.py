@@ -182,7 +182,8 @@ def test_an_artifact_of_another_checkpoint_is_not_taken(
 
 
 def row(name: str, milliseconds: float, ap: float | None) -> Row:
-    summary = Summary(Interval(milliseconds, milliseconds, milliseconds), milliseconds, milliseconds, 0.0)
+    time = Interval(milliseconds, milliseconds, milliseconds)
+    summary = Summary(time, time, time, 0.0)
     one = Interval(1, 1, 1)
     return Row(
         name=name, path="", sha256={"model.onnx": ""}, target=".onnx", precision="fp32", computes="fp32",

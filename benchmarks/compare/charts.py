@@ -138,7 +138,7 @@ def distributions(rows: Sequence[Row]) -> str:
             f'<g stroke="{COLOURS.get(row.target, "#666666")}">{ticks}</g>'
             f'<line x1="{middle:.2f}" x2="{middle:.2f}" y1="0" y2="20" class="middle"/></svg>'
         )
-        text = f"{row.total.p50.value:.2f} ms &nbsp;p90 {row.total.p90:.2f} &nbsp;p99 {row.total.p99:.2f}"
+        text = f"{row.total.p50.value:.2f} ms &nbsp;p90 {row.total.p90.value:.2f} &nbsp;p99 {row.total.p99.value:.2f}"
         lines.append(_line(row.name, strip, text))
     return "".join(lines)
 

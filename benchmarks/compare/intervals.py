@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 RESAMPLES, CONFIDENCE = 2000, 0.95
+PERCENTILES = (50, 90, 99)
 
 # Student's t beside the normal distribution's 1.96, by launches: so few say little about how much launches vary.
 NORMAL, STUDENT = 1.96, {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
@@ -35,23 +36,27 @@ class Interval:
 
 @dataclass(frozen=True)
 class Summary:
-    """Of times: the median with its interval, percentiles, and the coefficient of variation (deviation / mean)."""
+    """Of the times of all runs: percentiles with their intervals; the coefficient of variation (deviation / mean)."""
 
     p50: Interval
-    p90: float
-    p99: float
+    p90: Interval
+    p99: Interval
     cv: float
 
 
 def summarize(times: Times) -> Summary:
-    """p50 is the median of the rounds' medians, as its interval is made from them; the rest is of all runs."""
-    runs = np.array([run for launch in times for one in launch for run in one])
-    return Summary(
-        p50=_interval(_medians(times)),
-        p90=float(np.percentile(runs, 90)),
-        p99=float(np.percentile(runs, 99)),
-        cv=float(runs.std() / runs.mean()),
+    launches = [[np.asarray(one, np.float64) for one in launch] for launch in times]
+    runs = np.concatenate([one for launch in launches for one in launch])
+    chosen, rounds = _draws(len(launches), len(launches[0]))
+    drawn = [
+        np.percentile(np.concatenate([launches[a][b] for a, own in zip(*one, strict=True) for b in own]), PERCENTILES)
+        for one in zip(chosen, rounds, strict=True)
+    ]
+    values = np.percentile(runs, PERCENTILES)
+    p50, p90, p99 = (
+        _interval(value, own, len(launches)) for value, own in zip(values, np.transpose(drawn), strict=True)
     )
+    return Summary(p50, p90, p99, cv=float(runs.std() / runs.mean()))
 
 
 def speed_ratio(baseline: Times, candidate: Times) -> Interval:
@@ -59,7 +64,10 @@ def speed_ratio(baseline: Times, candidate: Times) -> Interval:
 
     Paired round by round, so that a machine that slows down slows both: the median of the rounds' ratios.
     """
-    return _interval(_medians(baseline) / _medians(candidate))
+    ratios = _medians(baseline) / _medians(candidate)
+    chosen, rounds = _draws(*ratios.shape)
+    drawn = np.median(ratios[chosen[..., None], rounds].reshape(RESAMPLES, -1), axis=1)
+    return _interval(float(np.median(ratios)), drawn, len(ratios))
 
 
 def differs(ratio: Interval) -> bool:
@@ -72,20 +80,27 @@ def _medians(times: Times) -> Array:
     return np.array([[np.median(one) for one in launch] for launch in times])
 
 
-def _interval(values: Array) -> Interval:
-    """The median of one value a round, (launches, rounds), and its interval by a bootstrap.
+def _draws(launches: int, rounds: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """A bootstrap's choice of launches, (RESAMPLES, launches), and of rounds in each, (RESAMPLES, launches, rounds).
 
-    Rounds of one launch share what its processes are like, so launches are drawn anew, and rounds in each of those. Few
-    launches vary too little so, and are trusted too much: the interval is widened by sqrt(n / (n - 1)) and by Student's
-    t over the normal distribution's. One launch says nothing of others: its interval is that of its rounds.
+    Rounds of one launch share what its processes are like: so launches are drawn, and rounds within them.
     """
-    launches, rounds = values.shape
-    random = np.random.default_rng(0)  # the same draws every time, so that a result can be computed again
-    chosen = random.integers(launches, size=(RESAMPLES, launches, 1))
-    drawn = values[chosen, random.integers(rounds, size=(RESAMPLES, launches, rounds))]
+    random = np.random.default_rng(0)  # the same every time, so that a result can be computed again
+    return random.integers(launches, size=(RESAMPLES, launches)), random.integers(
+        rounds, size=(RESAMPLES, launches, rounds)
+    )
+
+
+def _interval(value: float, drawn: Array, launches: int) -> Interval:
+    """The interval of a value, from what it was in each resample.
+
+    A few launches vary too little when they are drawn, and would be trusted too much: it is widened by
+    sqrt(n / (n - 1)) and by Student's t over the normal distribution's. One launch says nothing of others.
+    """
     tail = 50 * (1 - CONFIDENCE)
-    low, high = np.percentile(np.median(drawn.reshape(RESAMPLES, -1), axis=1), [tail, 100 - tail])
-    value, wider = float(np.median(values)), 1.0
+    low, high = np.percentile(drawn, [tail, 100 - tail])
+    wider = 1.0
     if launches > 1:
         wider = STUDENT.get(launches, NORMAL) / NORMAL * (launches / (launches - 1)) ** 0.5
+    value = float(value)
     return Interval(value, value - wider * max(value - float(low), 0), value + wider * max(float(high) - value, 0))
