@@ -156,7 +156,7 @@ def warnings(loads: Sequence[Load], drift: float) -> list[str]:
     stolen = sum(load.stolen * load.seconds for load in loads) / seconds
     found = []
     if others > MOST_OTHERS:
-        found.append(f"The machine was busy: other processes took {others:.2f} cores. Trust the ratios alone.")
+        found.append(f"The machine was busy: other processes took {others:.2f} cores.")
     if stolen > MOST_STEAL:
         found.append(f"The host of this virtual machine took {stolen:.2f} cores away.")
     if drift > MOST_DRIFT:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtimes.errors import InvalidInput
+from runtimes.load import RUNTIMES
 from runtimes.runtime import Runtime
 from yolox_deploy.console import require
 from yolox_deploy.evaluate import CHECKPOINT_SUFFIXES
@@ -27,6 +28,8 @@ def find_weights(model: str) -> Path:
 
         return official_weights(model)
     path = Path(model)
+    if (path / "spec.json").exists() or path.suffix in RUNTIMES:
+        raise InvalidInput(f"{model} is an artifact: name the checkpoint that it was made from.")
     if path.suffix not in CHECKPOINT_SUFFIXES:
         raise InvalidInput(f"{model} is neither a checkpoint nor one of {', '.join(VARIANTS)}.")
     if not path.is_file():

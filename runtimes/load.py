@@ -56,7 +56,7 @@ def load(
 
 def is_artifact(path: Path) -> bool:
     """Whether a path may be an artifact, as not everything is that `export` writes into its folder: a map, say."""
-    return path.suffix != ".json"
+    return path.suffix not in (".json", ".log")
 
 
 def model_file(artifact: str | Path) -> Path:
@@ -68,7 +68,9 @@ def model_file(artifact: str | Path) -> Path:
         compiled = [file for file in found if file.suffix != ".onnx"]  # an engine lies beside what it was built from
         found = compiled or found
         if len(found) != 1:
-            raise InvalidInput(f"{path} holds {len(found)} model files, not one; give the file itself ({known}).")
+            inside = not found and any(path.glob("*/spec.json"))
+            what = f"name the artifacts in it: {path}/*" if inside else f"give the file itself ({known})"
+            raise InvalidInput(f"{path} holds {len(found)} model files, not one; {what}.")
         return found[0]
     if not path.exists():
         raise InvalidInput(f"{path} does not exist.")

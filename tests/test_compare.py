@@ -228,7 +228,7 @@ def test_the_work_of_a_model(variant: str, published: float) -> None:
 
 
 def test_numbers_stand_in_the_page_as_in_the_table() -> None:
-    from benchmarks.compare.page import _cells
+    from benchmarks.compare.page import _latency_cells
 
-    cells = _cells(row("a", 12.345, 0.28604))
+    cells = _latency_cells(row("a", 12.345, 0.28604))
     assert cells[:2] == ["a", "28.60"] and re.match(r"12\.3[45]", cells[4])

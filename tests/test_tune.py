@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.compare.intervals import Interval
 from benchmarks.tune.__main__ import main, read_sizes, ways_of
 from benchmarks.tune.lab import Aim, MachineLab
 from benchmarks.tune.search import Build, Goal, Size, Way, search
@@ -47,12 +48,12 @@ class Plain:
         self.asked.append(build)
         return AP[build.computes, build.size]
 
-    def times(self, ways: Sequence[Way], careful: bool) -> dict[Way, float]:
+    def times(self, ways: Sequence[Way], careful: bool) -> dict[Way, Interval]:
         self.timed += ways
         times = {way: self.time(way) for way in ways if way.build.target != self.broken}
         if not careful:
             times = {way: times[way] * (self.error if way.build.computes == "fp32" else 1) for way in times}
-        return times
+        return {way: Interval(time, 0.99 * time, 1.01 * time) for way, time in times.items()}
 
     def time(self, way: Way) -> float:
         build = way.build
@@ -72,7 +73,8 @@ def test_a_budget_gives_the_highest_ap_within_it(budget: float) -> None:
     possible = [AP[way.build.computes, way.build.size] for way in WAYS if lab.time(way) <= budget]
     assert (winner is None) == (not possible)
     if winner is not None:
-        assert winner.ap == max(possible)
+        assert winner.ap is not None
+        assert winner.ap >= max(possible) - 0.1
         assert winner.milliseconds is not None
         assert winner.milliseconds <= budget
 
@@ -110,18 +112,24 @@ def test_ap_is_measured_only_where_it_may_decide() -> None:
     assert len(lab.asked) < 6
 
 
+def test_of_equal_ap_the_faster_wins() -> None:
+    """bf16 loses 0.1 points, which chance does too, and is 1.4 times as fast."""
+    winner, _ = search(WAYS, Goal(budget=100), Plain())
+    assert winner is not None
+    assert winner.way.build.computes == "bf16"
+
+
 def test_a_short_look_does_not_decide_at_the_budget() -> None:
     """fp32 looks 3 % too slow at first, and is 1 % within the budget."""
     lab = Plain(error=1.03)
     budget = 1.01 * 20 / 1.5
-    winner, _ = search(WAYS, Goal(budget=budget), lab)
-    assert winner is not None
-    assert winner.way.build == Build("openvino", "fp32", (416, 416))
+    slow = Way(Build("openvino", "fp32", (416, 416)), 1, 2)
+    _, found = search(WAYS, Goal(budget=budget), lab)
+    assert [one.ap for one in found if one.way == slow] == [28.6]
     lab = Plain(error=0.9)
     winner, trials = search(WAYS, Goal(budget=0.95 * 20 / 1.5), lab)
     assert winner is not None
     assert winner.way.build.computes == "bf16"
-    slow = Way(Build("openvino", "fp32", (416, 416)), 1, 2)
     assert [one.note for one in trials if one.way == slow] == ["over the budget"]
 
 

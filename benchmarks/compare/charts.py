@@ -47,7 +47,8 @@ def scatter(rows: Sequence[Row]) -> str:
     line = " ".join(f"{x(row.total.p50.value):.1f},{y(_ap(row)):.1f}" for row in front)
     parts = [_axes(x, y, "milliseconds, image to boxes", "AP")]
     parts.append(f'<polyline points="{line}" fill="none" class="front"/>')
-    placed: list[tuple[float, float, float]] = []
+    # Labels stand clear of all marks, too.
+    placed = [(x(row.total.p50.value) - 8, x(row.total.p50.value) + 8, y(_ap(row)) + 4) for row in rows]
     for row in sorted(rows, key=lambda row: -_ap(row)):
         at = x(row.total.p50.value), y(_ap(row))
         parts.append(_mark(row, *at, on_front=row in front))
@@ -103,7 +104,7 @@ def _mark(row: Row, x: float, y: float, on_front: bool) -> str:
 def _label(text: str, x: float, y: float, placed: list[tuple[float, float, float]]) -> str:
     """Beside its mark, on the side with room, and moved down until it covers no other label.
 
-    placed: left, right and baseline of the labels so far.
+    placed: left, right and baseline of the marks, and of the labels so far.
     """
     right, length = x < 0.7 * WIDTH, 6.2 * len(text)
     left = x + 9 if right else x - 9 - length
@@ -181,4 +182,4 @@ def drop_bars(rows: Sequence[Row]) -> str:
 
 
 def _line(name: str, drawing: str, text: str) -> str:
-    return f'<div class="line"><b>{escape(name)}</b>{drawing}<small>{text}</small></div>'
+    return f'<div class="line"><b title="{escape(name)}">{escape(name)}</b>{drawing}<small>{text}</small></div>'

@@ -64,6 +64,11 @@ class Row:
     def best_throughput(self) -> Throughput | None:
         return max(self.throughput, key=lambda way: way.images_per_second, default=None)
 
+    @property
+    def spread(self) -> str:
+        """Half the interval of the time; "" for one launch, which does not tell."""
+        return f" ±{(self.total.p50.high - self.total.p50.low) / 2:.2f}" if len(self.times) > 1 else ""
+
     def verdict(self) -> str:
         """Against the baseline: "faster", "slower", or "" where the difference is within what chance does."""
         if not differs(self.total_ratio):
@@ -76,7 +81,7 @@ class Row:
             "" if self.figures is None else f"{100 * self.figures['AP']:.2f}",
             "" if self.drop is None else f"{round(self.drop, 2) + 0.0:+.2f}",
             "yes" if self.parity["passed"] else "NO",
-            f"{self.total.p50.value:.2f} ±{(self.total.p50.high - self.total.p50.low) / 2:.2f}",
+            f"{self.total.p50.value:.2f}{self.spread}",
             f"{self.engine.p50.value:.2f}",
             f"{self.total_ratio.value:.2f}x{'' if self.verdict() else ' ='}",
             f"{self.images_per_second:.1f}",
@@ -107,7 +112,13 @@ class Comparison:
 
     def table(self) -> str:
         note = f'speed: image to boxes against {self.baseline}; "=": no difference beyond chance'
-        return "\n".join([HEADER, *map(str, self.rows), "", note, *self.warnings])
+        return "\n".join([HEADER, *map(str, self.rows), "", note, *self._failures(), *self.warnings])
+
+    def _failures(self) -> list[str]:
+        """Why artifacts have no parity, and what to type to know more."""
+        found = [f"no parity of {row.name}: {row.parity['text']}" for row in self.rows if not row.parity["passed"]]
+        more = "More: python -m benchmarks.parity, and benchmarks.diverge for the layer where it begins."
+        return [*found, more] if found else []
 
     def to_json(self) -> str:
         """All of it. Infinite and missing numbers become null."""

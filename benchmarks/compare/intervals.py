@@ -95,7 +95,8 @@ def _interval(value: float, drawn: Array, launches: int) -> Interval:
     """The interval of a value, from what it was in each resample.
 
     A few launches vary too little when they are drawn, and would be trusted too much: it is widened by
-    sqrt(n / (n - 1)) and by Student's t over the normal distribution's. One launch says nothing of others.
+    sqrt(n / (n - 1)) and by Student's t over the normal distribution's, as a factor, since all of this is positive. One
+    launch says nothing of others.
     """
     tail = 50 * (1 - CONFIDENCE)
     low, high = np.percentile(drawn, [tail, 100 - tail])
@@ -103,4 +104,4 @@ def _interval(value: float, drawn: Array, launches: int) -> Interval:
     if launches > 1:
         wider = STUDENT.get(launches, NORMAL) / NORMAL * (launches / (launches - 1)) ** 0.5
     value = float(value)
-    return Interval(value, value - wider * max(value - float(low), 0), value + wider * max(float(high) - value, 0))
+    return Interval(value, value * min(low / value, 1) ** wider, value * max(high / value, 1) ** wider)

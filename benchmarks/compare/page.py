@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from html import escape
 from pathlib import Path
@@ -30,14 +30,19 @@ def write_page(path: Path, found: Comparison, worst: Sequence[WorstImage]) -> No
 
 def page(found: Comparison, worst: Sequence[WorstImage]) -> str:
     """The whole page."""
-    title = f"{len(found.rows)} artifacts against {Path(found.reference).name}"
+    title = f"{len(found.rows)} artifact{'s' if len(found.rows) > 1 else ''} against {Path(found.reference).name}"
     sections = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="soft">{escape(_circumstances(found))}</p>',
         *(f'<p class="warning">{escape(text)}</p>' for text in found.warnings),
         _charts(found),
-        _section("All figures", _table(found), _table_note(found)),
-        _section("Parity", _parity(found.rows), "Tensors and detections against the reference, image by image."),
+        _section("AP and latency", _table(found, LATENCY, _latency_cells), _latency_note()),
+        _section("Throughput and resources", _table(found, RESOURCES, _resource_cells), _resource_note(found)),
+        _section(
+            "Parity",
+            _parity(found.rows),
+            PARITY_NOTE,
+        ),
         _worst(worst),
         _section("Measured on", _manifest(found)),
     ]
@@ -52,7 +57,7 @@ def _circumstances(found: Comparison) -> str:
     machine = found.machine
     data = f"AP on {found.data}. " if found.data else "No labelled data, so no AP. "
     threads = sorted({row.options["threads"] for row in found.rows if "threads" in row.options})
-    count = f"{', '.join(map(str, threads))} thread(s)" if threads else "the GPU"
+    count = f"{', '.join(map(str, threads))} thread{'s' if threads != [1] else ''}" if threads else "the GPU"
     hardware = f"{machine.processor}, {machine.gpu}" if machine.gpu else machine.processor
     return (
         f"{data}Times on {count}, {found.images} images in turn, each artifact in fresh processes of its own, in"
@@ -70,7 +75,13 @@ def _charts(found: Comparison) -> str:
     left, right = [], []
     if all(row.figures is not None for row in rows):
         shapes = "● fp32 ◆ fp16 ▲ bf16 ■ int8"
-        left.append(_section("Speed against AP", scatter(rows), f"Left and up is better. {shapes}"))
+        left.append(
+            _section(
+                "Speed against AP",
+                scatter(rows),
+                f"Left and up is better, and nothing beats what the dashed line joins. {shapes}",
+            )
+        )
         if found.reference_figures is not None:
             title = f"Reference: {100 * found.reference_figures['AP']:.2f} AP."
             right.append(_section("AP lost", drop_bars(rows), f"{title} To the right is worse."))
@@ -80,24 +91,26 @@ def _charts(found: Comparison) -> str:
     return f'<div class="pair"><div>{"".join(left)}</div><div>{"".join(right)}</div></div>'
 
 
-def _table_note(found: Comparison) -> str:
+def _latency_note() -> str:
+    return (
+        "Milliseconds of an image; of a batch, its share. Intervals are 95 %, from drawing launches and their rounds"
+        " anew. “=”: no difference beyond chance. CV: standard deviation over mean."
+    )
+
+
+def _resource_note(found: Comparison) -> str:
     peaks = ", ".join(f"{name} {value:.0f}" for name, value in found.peaks.items())
     work = f" The model's convolutions: {found.gflops:.2f} GFLOP an image." if found.gflops else ""
     return (
-        "Times are those of an image; of a batch, its share. Intervals are 95 %, from drawing launches and their rounds"
-        " anew. “=”: no difference beyond chance. Roof: share of this machine's"
+        "FPS: one image after the other; all cores: the best way to share them out. Roof: share of this machine's"
         f" matrix-multiply peak ({peaks} GFLOP/s) that the compute stage reaches.{work}"
     )
 
 
-COLUMNS = (
-    "artifact", "AP", "AP50", "drop", "p50 ms", "95 %", "p90", "p99", "CV", "engine ms", "speed", "95 %", "FPS",
-    "FPS, all cores", "streams x threads x batch", "MB", "load ms", "peak MiB", "roof",
-)  # fmt: skip
+LATENCY = ("artifact", "AP", "AP50", "drop", "p50 ms", "95 %", "p90", "p99", "CV", "engine ms", "speed", "95 %")
 
 
-def _cells(row: Row) -> list[str]:
-    best = row.best_throughput
+def _latency_cells(row: Row) -> list[str]:
     p50, ratio = row.total.p50, row.total_ratio
     ap = [f"{100 * row.figures[name]:.2f}" for name in ("AP", "AP50")] if row.figures else ["", ""]
     return [
@@ -105,13 +118,25 @@ def _cells(row: Row) -> list[str]:
         *ap,
         "" if row.drop is None else f"{round(row.drop, 2) + 0.0:+.2f}",
         f"{p50.value:.2f}",
-        f"{p50.low:.2f} to {p50.high:.2f}",
+        f"{p50.low:.2f} to {p50.high:.2f}" if row.spread else "",
         f"{row.total.p90.value:.2f}",
         f"{row.total.p99.value:.2f}",
         f"{row.total.cv:.1%}",
         f"{row.engine.p50.value:.2f}",
         f"{ratio.value:.2f}x{'' if row.verdict() else ' ='}",
-        f"{ratio.low:.2f} to {ratio.high:.2f}",
+        f"{ratio.low:.2f} to {ratio.high:.2f}" if row.spread else "",
+    ]
+
+
+RESOURCES = (
+    "artifact", "FPS", "FPS, all cores", "streams x threads x batch", "MB", "load ms", "peak MiB", "roof",
+)  # fmt: skip
+
+
+def _resource_cells(row: Row) -> list[str]:
+    best = row.best_throughput
+    return [
+        row.name,
         f"{row.images_per_second:.1f}",
         "" if best is None else f"{best.images_per_second:.1f}",
         "" if best is None else f"{best.streams} x {best.threads} x {best.batch}",
@@ -122,17 +147,22 @@ def _cells(row: Row) -> list[str]:
     ]
 
 
-def _table(found: Comparison) -> str:
-    head = "".join(f"<th>{name}</th>" for name in COLUMNS)
+def _table(found: Comparison, columns: Sequence[str], cells: Callable[[Row], list[str]]) -> str:
+    head = "".join(f"<th>{name}</th>" for name in columns)
     body = "".join(
         f"<tr{' class=base' if row.name == found.baseline else ''}>"
-        + "".join(f"<td>{escape(cell)}</td>" for cell in _cells(row))
+        + "".join(f"<td>{escape(cell)}</td>" for cell in cells(row))
         + "</tr>"
         for row in found.rows
     )
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
+PARITY_NOTE = (
+    "Detections against the reference's, image by image. Box error, in pixels, and score error are the largest; then"
+    " the means, of 1 - IoU and of the score. Lower precisions are judged by what is missed or extra, and by the means."
+    " Tied: a choice between equals."
+)
 PARITY = ("detections", "missed", "extra", "tied", "box_error", "score_error", "mean_box_error", "mean_score_error")
 
 

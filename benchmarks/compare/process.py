@@ -87,7 +87,7 @@ class Worker:
         else:
             self._pipe.close()
         try:
-            self._process.wait(timeout=10)
+            self._process.wait(timeout=3)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

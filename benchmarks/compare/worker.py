@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -142,7 +143,11 @@ def peak_memory() -> float:
 
 
 def serve() -> None:
-    """Print an address and answer what is asked there, (name, arguments), until the caller hangs up."""
+    """Print an address and answer what is asked there, (name, arguments), until the caller hangs up.
+
+    Ctrl-C in the terminal is for the caller, which then ends this process.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     desk = Desk()
     with Listener(authkey=bytes.fromhex(os.environ[KEY])) as listener:
         print(listener.address, flush=True)

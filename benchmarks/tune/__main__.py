@@ -9,6 +9,7 @@ Tries backends, precisions, input sizes and threads, leaves out what cannot win,
 
 from __future__ import annotations
 
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -42,7 +43,7 @@ MODULES = {"onnx": "onnxruntime", "openvino": "openvino", "ncnn": "ncnn"}
 BF16_TARGETS = ("openvino", "ncnn")
 SMALLER = (1.0, 0.75, 0.5)  # sizes that are tried, as shares of the model's own
 TIMED_IMAGES = 16
-LOG = "export.log"
+LOG, RESULT = "export.log", "tune.json"
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def check(config: TuneConfig) -> None:
         raise InvalidInput(f"--precisions bf16 is for {' and '.join(BF16_TARGETS)}.")
     check_output_folder(config.output, "--output")
     there = {file.name for file in config.output.iterdir()} if config.output.exists() else set()
-    if there - {LOG} and not config.overwrite:
+    if there - {LOG, RESULT} and not config.overwrite:
         raise InvalidInput(f"{config.output} is not empty: --output says where else, --overwrite writes into it.")
     if config.calibration is not None:
         find_images(config.calibration)
@@ -165,8 +166,14 @@ def _shares(cores: int, aim: Aim) -> Iterator[tuple[int, int]]:
     yield 1, cores
 
 
+def stop(number: int, frame: object) -> None:
+    """Leave by way of all `finally`: nothing stays behind."""
+    raise SystemExit(128 + number)
+
+
 def command(config: TuneConfig) -> None:
     check(config)
+    signal.signal(signal.SIGTERM, stop)
     weights = find_weights(config.model)
     dataset = open_dataset(config.data, () if config.split is None else (config.split,))
     files = [image.path for image in dataset.images] if config.images is None else find_images(config.images)
@@ -211,7 +218,7 @@ def command(config: TuneConfig) -> None:
         winner, trials = search(ways, goal, lab)
         if winner is not None:
             options, source = lab.options(winner.way), lab.artifact(winner.way.build)
-            artifact = config.output / source.name
+            artifact = config.output.absolute() / source.name
             replace_folder(source, artifact)
     result = Result(
         model=config.model,
@@ -225,7 +232,7 @@ def command(config: TuneConfig) -> None:
         doubts=lab.doubts,
         machine=machine,
     )
-    write_text(config.output / "tune.json", result.to_json())
+    write_text(config.output / RESULT, result.to_json())
     print(result)
     print(result.last_line(), flush=True)
     if winner is None:

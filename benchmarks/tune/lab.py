@@ -23,6 +23,7 @@ from yolox_deploy.evaluate import evaluate
 from yolox_deploy.model.checkpoint import read_checkpoint
 from yolox_deploy.model.open import describe
 
+from ..compare.intervals import Interval
 from ..compare.process import Worker
 from ..compare.speed import BF16, Contender, SpeedPlan, measure, stream_options, sweep_throughput
 from ..machine import warnings
@@ -79,14 +80,14 @@ class MachineLab:
         with load(self.artifact(build), score_threshold=SCORE_THRESHOLD, **self._bf16(build)) as detector:
             return 100 * evaluate(detector, self.dataset).AP
 
-    def times(self, ways: Sequence[Way], careful: bool) -> dict[Way, float]:
+    def times(self, ways: Sequence[Way], careful: bool) -> dict[Way, Interval]:
         self._export({way.build for way in ways})
         ways = [way for way in ways if self._runs(way)]
         # A short look takes one build after the other: few processes at a time.
         builds = dict.fromkeys(way.build for way in ways)
         groups = [ways] if careful else [[way for way in ways if way.build == build] for build in builds]
         measure_group = self._latencies if self.aim == "latency" else self._throughputs
-        found: dict[Way, float] = {}
+        found: dict[Way, Interval] = {}
         for group in tqdm(groups, unit="build", desc="timing", leave=False):
             try:
                 found |= measure_group(group, careful) if group else {}
@@ -123,25 +124,28 @@ class MachineLab:
         """Of the model at a size, in its artifacts."""
         return f"{self.weights.stem}-{size[0]}x{size[1]}"
 
-    def _latencies(self, ways: Sequence[Way], careful: bool) -> dict[Way, float]:
+    def _latencies(self, ways: Sequence[Way], careful: bool) -> dict[Way, Interval]:
         contenders = [Contender(str(way), self.artifact(way.build), self.options(way)) for way in ways]
         speed = measure(contenders, self.images, CAREFUL if careful else SCREENING)
         if careful:
-            self.doubts += warnings(speed.loads, speed.drift(contenders[0].name))
-        return {way: speed.timings[str(way)].summary("total").p50.value for way in ways}
+            self._doubt(warnings(speed.loads, speed.drift(contenders[0].name)))
+        return {way: speed.timings[str(way)].summary("total").p50 for way in ways}
 
-    def _throughputs(self, ways: Sequence[Way], careful: bool) -> dict[Way, float]:
+    def _throughputs(self, ways: Sequence[Way], careful: bool) -> dict[Way, Interval]:
         """Milliseconds of all cores an image."""
-        found: dict[Way, float] = {}
+        found: dict[Way, Interval] = {}
         for build in dict.fromkeys(way.build for way in ways):
             contender = Contender(str(build), self.artifact(build), self._bf16(build))
             seconds = CAREFUL_SECONDS if careful else SCREENING_SECONDS
             rates, loads = sweep_throughput(contender, self.images, self.cores, seconds=seconds)
             times = {Way(build, one.streams, one.threads): 1e3 / one.images_per_second for one in rates}
-            found |= {way: times[way] for way in ways if way in times}
+            found |= {way: Interval(times[way], times[way], times[way]) for way in ways if way in times}
             if careful:
-                self.doubts += warnings(loads, 0)
+                self._doubt(warnings(loads, 0))
         return found
+
+    def _doubt(self, found: Sequence[str]) -> None:
+        self.doubts += [f"{warning} Tune again on an idle machine before you rely on times." for warning in found[:1]]
 
     def _export(self, builds: set[Build]) -> None:
         """Export what was not asked for before."""

@@ -39,10 +39,10 @@ class Result:
         if won is None:
             return []
         arguments = "".join(f", {name}={value!r}" for name, value in self.options.items())
-        streams = won.way.streams
+        streams, shared = won.way.streams, " an image of all cores together" if self.aim == "throughput" else ""
         calls = "" if streams == 1 else f"  # and {streams} threads of your app that call it"
         return [
-            f"\nbest for {self.goal}: {won.way}, {won.milliseconds:.2f} ms, AP {won.ap:.2f}",
+            f"\nbest for {self.goal}: {won.way}, {won.milliseconds:.2f} ms{shared}, AP {won.ap:.2f}",
             "    from runtimes import load",
             f"    detector = load({self.artifact!r}{arguments}){calls}",
         ]
@@ -65,13 +65,17 @@ class Result:
             time, way = min(timed, key=lambda one: one[0])
             return f"the fastest is {way} with {time:.2f} ms; smaller --sizes are faster"
         if not measured:
-            reached = [trial.note for trial in self.trials if trial.note and trial.note != BROKEN]
-            return reached[0] if reached else "nothing could be run"
+            largest = max(self.trials, key=lambda trial: trial.way.build.size)
+            if largest.note == BROKEN:
+                return "nothing could be run"
+            size = "x".join(map(str, largest.way.build.size))
+            return f"{largest.note.replace('this size', size)}; larger --sizes or another model reach more"
         ap, way = max(measured, key=lambda one: one[0])
         return f"the most accurate is {way} with AP {ap:.2f}"
 
 
 def _line(trial: Trial, won: bool) -> str:
     time = "" if trial.milliseconds is None else f"{trial.milliseconds:.2f}"
+    time += f" ±{trial.spread:.2f}" if trial.spread else ""
     ap = "" if trial.ap is None else f"{trial.ap:.2f}"
     return f"| {'*' if won else ' '} | {trial.way} | {time} | {ap} | {trial.note} |"

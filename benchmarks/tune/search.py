@@ -11,8 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from ..compare.intervals import Interval
+
 MARGIN = 0.5  # points of AP that rounding may gain by chance
 CLOSE = 1.15  # a short look at times may be off by so much: what is nearer to a decision is timed with care
+TIE = 0.1  # points of AP: below that, chance decides, and the faster is better
 BROKEN = "could not be made or run"
 
 Size = tuple[int, int]  # height, width
@@ -56,10 +59,15 @@ class Goal:
 
 @dataclass(frozen=True)
 class Trial:
-    """What is known of a way. milliseconds: of an image; ap: points; None where not measured, and `note` says why."""
+    """What is known of a way.
+
+    milliseconds: of an image, in the median; spread: half of its interval, where it was timed
+    with care; ap: points. None where not measured, and `note` says why.
+    """
 
     way: Way
     milliseconds: float | None = None
+    spread: float | None = None
     ap: float | None = None
     note: str = ""
 
@@ -73,7 +81,7 @@ class Lab(Protocol):
     def ap(self, build: Build) -> float:
         """Points of AP of a build."""
 
-    def times(self, ways: Sequence[Way], careful: bool) -> dict[Way, float]:
+    def times(self, ways: Sequence[Way], careful: bool) -> dict[Way, Interval]:
         """Milliseconds an image, of ways side by side."""
 
 
@@ -86,13 +94,14 @@ def search(ways: Sequence[Way], goal: Goal, lab: Lab) -> tuple[Trial | None, lis
 
 
 def _most_accurate(known: dict[Way, Trial], ceilings: dict[Size, float], goal: Goal, lab: Lab) -> Trial | None:
-    """The highest AP within the budget, and the faster one of equals. Size by size, while one can still win."""
+    """The highest AP within the budget, and the fastest of equals. Size by size, while one can still win."""
     assert goal.budget is not None
-    best: Trial | None = None
+    inside: list[Trial] = []
     for size in sorted(ceilings, key=lambda size: -ceilings[size]):
         own = [way for way in known if way.build.size == size]
-        if best is not None and best.ap is not None and ceilings[size] + MARGIN <= best.ap:
-            _note(known, own, f"AP {best.ap:.2f} is out of reach at this size")
+        best = max((trial.ap or 0 for trial in inside), default=0)
+        if inside and ceilings[size] + MARGIN < best - TIE:
+            _note(known, own, f"AP {best:.2f} is out of reach at this size")
             continue
         trials = _look(known, own, lab)
         near = [trial.way for trial in trials if _time(trial) <= CLOSE * goal.budget]
@@ -101,10 +110,10 @@ def _most_accurate(known: dict[Way, Trial], ceilings: dict[Size, float], goal: G
             if _time(trial) > goal.budget:
                 known[trial.way] = replace(trial, note=trial.note or "over the budget")
                 continue
-            measured = known[trial.way] = replace(trial, ap=lab.ap(trial.way.build))
-            if best is None or (measured.ap, -_time(measured)) > (best.ap, -_time(best)):
-                best = measured
-    return best
+            known[trial.way] = replace(trial, ap=lab.ap(trial.way.build))
+            inside.append(known[trial.way])
+    best = max((trial.ap or 0 for trial in inside), default=0)
+    return min((trial for trial in inside if (trial.ap or 0) >= best - TIE), key=_time, default=None)
 
 
 def _fastest(known: dict[Way, Trial], ceilings: dict[Size, float], goal: Goal, lab: Lab) -> Trial | None:
@@ -136,11 +145,9 @@ def _look(known: dict[Way, Trial], ways: Sequence[Way], lab: Lab) -> list[Trial]
     """A short look at the times of all: the fastest way of each build goes on."""
     times = lab.times(ways, careful=False)
     found: dict[Build, Trial] = {}
-    for way in sorted(ways, key=lambda way: times.get(way, math.inf)):
-        if way not in times:
-            _note(known, [way], BROKEN)
-            continue
-        trial = known[way] = replace(known[way], milliseconds=times[way])
+    _note(known, [way for way in ways if way not in times], BROKEN)
+    for way in sorted(times, key=lambda way: times[way].value):
+        trial = known[way] = replace(known[way], milliseconds=times[way].value)
         if found.setdefault(way.build, trial) is not trial:
             _note(known, [way], "slower than other threads of the same")
     return list(found.values())
@@ -150,7 +157,11 @@ def _time_with_care(known: dict[Way, Trial], ways: Sequence[Way], lab: Lab) -> N
     """Side by side, as long as it takes to tell neighbours apart. What does not run is out."""
     times = lab.times(ways, careful=True) if ways else {}
     for way in ways:
-        known[way] = replace(known[way], milliseconds=times.get(way), note="" if way in times else BROKEN)
+        if way in times:
+            time = times[way]
+            known[way] = replace(known[way], milliseconds=time.value, spread=(time.high - time.low) / 2)
+        else:
+            known[way] = replace(known[way], milliseconds=None, note=BROKEN)
 
 
 def _note(known: dict[Way, Trial], ways: Sequence[Way], note: str) -> None:
