@@ -99,7 +99,7 @@ def _interval(value: float, drawn: Array, launches: int) -> Interval:
     launch says nothing of others.
     """
     tail = 50 * (1 - CONFIDENCE)
-    low, high = np.percentile(drawn, [tail, 100 - tail])
+    low, high = (float(end) for end in np.percentile(drawn, [tail, 100 - tail]))
     wider = 1.0
     if launches > 1:
         wider = STUDENT.get(launches, NORMAL) / NORMAL * (launches / (launches - 1)) ** 0.5
