@@ -102,15 +102,20 @@ def _mark(row: Row, x: float, y: float, on_front: bool) -> str:
 
 
 def _label(text: str, x: float, y: float, placed: list[tuple[float, float, float]]) -> str:
-    """Beside its mark, on the side with room, and moved down until it covers no other label.
+    """Beside its mark, as near as it can stand without covering a mark or another label.
 
     placed: left, right and baseline of the marks, and of the labels so far.
     """
-    right, length = x < 0.7 * WIDTH, 6.2 * len(text)
-    left = x + 9 if right else x - 9 - length
-    base = y + 4
-    while any(abs(base - other) < 11 and left < end and start < left + length for start, end, other in placed):
-        base += 4
+    length = 5.8 * len(text)
+    sides = [left for left in (x + 9, x - 9 - length) if LEFT <= left <= WIDTH - length]
+    heights = sorted(range(16, HEIGHT - BOTTOM, 4), key=lambda base: abs(base - y - 4))
+    free = (
+        (left, base)
+        for base in heights
+        for left in sides
+        if all(abs(base - other) >= 11 or left >= end or start >= left + length for start, end, other in placed)
+    )
+    left, base = next(free, (sides[0], y + 4))
     placed.append((left, left + length, base))
     return f'<text x="{left:.1f}" y="{base:.1f}" textLength="{length:.0f}" class="label">{escape(text)}</text>'
 
