@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,23 +13,25 @@ from runtimes.preprocess import imagenet_statistics
 from runtimes.spec import ModelSpec
 
 
-def rewrite(model: nn.Module) -> nn.Module:
+def rewrite(model: nn.Module, channels_last: bool = False) -> nn.Module:
     """A copy of the model in which every block stands in its `inference_form()`, if it offers one.
 
     The rewrites are exact (batch norm folded, Focus as one convolution, pools in a row): outputs differ by rounding.
+    channels_last: take the `channels_last_form()` as well, where there is one.
     """
     model = copy.deepcopy(model).eval()
-    _rewrite_children(model)
+    _rewrite_children(model, ["inference_form", "channels_last_form"] if channels_last else ["inference_form"])
     return model
 
 
-def _rewrite_children(module: nn.Module) -> None:
+def _rewrite_children(module: nn.Module, forms: Sequence[str]) -> None:
     for name, child in module.named_children():
-        if hasattr(child, "inference_form"):
-            inference_form: Callable[[], nn.Module] = child.inference_form  # type: ignore[assignment]
-            child = inference_form()
-            setattr(module, name, child)
-        _rewrite_children(child)
+        for form in forms:
+            make: Callable[[], nn.Module] | None = getattr(child, form, None)
+            if make is not None:
+                child = make()
+                setattr(module, name, child)
+        _rewrite_children(child, forms)
 
 
 class InferenceGraph(nn.Module):
@@ -42,7 +44,7 @@ class InferenceGraph(nn.Module):
 
     def __init__(self, model: nn.Module, spec: ModelSpec) -> None:
         super().__init__()
-        self.model = rewrite(model)
+        self.model = rewrite(model, channels_last=True)
         self.spec = spec
         # Typed fp16: the network in half precision; input, scores and boxes in float, since fp16 has steps of half a
         # pixel above 512.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from itertools import chain, islice
 from types import TracebackType
 from typing import overload
 
@@ -14,7 +17,7 @@ from .detections import Detections
 from .errors import InvalidInput
 from .postprocess import postprocess
 from .preprocess import Image, preprocess
-from .runtime import Runtime
+from .runtime import Request, RequestPool, Runtime
 from .spec import ModelSpec
 
 MOST_AT_A_TIME = 8  # images of a sequence: more take memory and save no time
@@ -27,11 +30,17 @@ class Detector:
     ...     detections = detector(cv2.imread("street.jpg"))
 
     score_threshold: detections below it are dropped. nms_threshold: the IoU over which two boxes of a class are one.
+    streams: how many batches of a sequence are worked on at a time; what `runtime` was opened for.
+
     Raises `InvalidInput` for thresholds that the artifact cannot serve (those of NMS in the graph are fixed).
     """
 
     def __init__(
-        self, runtime: Runtime, score_threshold: float | None = None, nms_threshold: float | None = None
+        self,
+        runtime: Runtime,
+        score_threshold: float | None = None,
+        nms_threshold: float | None = None,
+        streams: int = 1,
     ) -> None:
         for name, value in (("score_threshold", score_threshold), ("nms_threshold", nms_threshold)):
             if value is not None and not 0 <= value <= 1:
@@ -47,6 +56,8 @@ class Detector:
             )
         lowest = built_in.score_threshold if built_in else 0.0
         self.runtime = runtime
+        self.streams = streams
+        self._requests = RequestPool(runtime)
         self.score_threshold = max(0.25, lowest) if score_threshold is None else score_threshold
         self.nms_threshold = 0.65 if nms_threshold is None else nms_threshold
 
@@ -70,32 +81,75 @@ class Detector:
         return list(self.detect_stream(images, min(max(len(images), 1), MOST_AT_A_TIME)))
 
     def detect_stream(self, images: Iterable[Image], batch: int | None = None) -> Iterator[Detections]:
-        """Detect in images as they come, in order. `batch` is for artifacts that take any; others have their own."""
+        """Detect in images as they come, in order. `batch` is for artifacts that take any; others have their own.
+
+        With one stream, an image is taken when the detections of the one before were. With more, so many batches are
+        worked on at a time, by threads, while you use the results and `images` gives the next ones, in your thread; at
+        most twice as many are on the way.
+        """
         size = self.spec.batch or (1 if batch is None else batch)
         if size < 1:
             raise InvalidInput(f"batch must be at least 1, not {size}.")
         stream = iter(images)
-        while chunk := list(islice(stream, size)):
-            yield from self._detect(chunk)
+        chunks = iter(lambda: list(islice(stream, size)), [])
+        if self.streams == 1:
+            return chain.from_iterable(map(self._detect, chunks))
+        return self._side_by_side(chunks)
+
+    def _side_by_side(self, chunks: Iterator[list[Image]]) -> Iterator[Detections]:
+        """The detections of each batch, in order; `streams` of them at work, as many more waiting.
+
+        Where `chunks` fails, what came before is detected first, as with one stream.
+        """
+        waiting: deque[Future[list[Detections]]] = deque()
+        failure: list[BaseException] = []
+        with ThreadPoolExecutor(self.streams, "detect") as pool:
+            try:
+                for chunk in _until(chunks, failure):
+                    waiting.append(pool.submit(self._detect, chunk))
+                    if len(waiting) == 2 * self.streams:
+                        yield from waiting.popleft().result()
+                while waiting:
+                    yield from waiting.popleft().result()
+                for error in failure:
+                    raise error
+            finally:  # also where nobody wants the rest
+                for future in waiting:
+                    future.cancel()
 
     def _detect(self, images: list[Image]) -> list[Detections]:
-        output, ratios = self.infer(images)
-        return postprocess(output, ratios, self.spec, self.score_threshold, self.nms_threshold)
+        with self.request(len(images)) as request:
+            ratios = self._fill(request, images)
+            output = self._of(request.run(), len(images))
+            return postprocess(output, ratios, self.spec, self.score_threshold, self.nms_threshold)
 
     def infer(self, images: Sequence[Image]) -> tuple[npt.NDArray[np.float32], list[float]]:
         """Preprocess and infer at most one batch of images, at least one.
 
-        Returns the artifact's output (see `ModelSpec`) and each image's ratio. Raises `InvalidInput` for what is no
-        image.
+        Returns the artifact's output (see `ModelSpec`), your own memory, and each image's ratio. Raises `InvalidInput`
+        for what is no image.
         """
-        inputs, ratios = preprocess(images, self.spec)
-        missing = (self.spec.batch or len(images)) - len(images)
-        if (
-            missing > 0
-        ):  # an artifact of a fixed batch: fill it up with copies of the last image, and forget their results
-            inputs = np.concatenate([inputs, np.repeat(inputs[-1:], missing, axis=0)])
-        output = self.runtime.infer(inputs)
-        return (output if self.spec.nms else output[: len(images)]), ratios
+        with self.request(len(images)) as request:
+            ratios = self._fill(request, images)
+            return self._of(request.run(), len(images)).copy(), ratios
+
+    def request(self, count: int) -> AbstractContextManager[Request]:
+        """Memory for a batch of so many images, or of the artifact's own number, and what runs it; see `Request`."""
+        return self._requests.lend(self.spec.batch or count)
+
+    def _of(self, output: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.float32]:
+        """What concerns the first images of a batch; the rows of NMS in the graph say themselves whose they are."""
+        return output if self.spec.nms else output[:count]
+
+    def _fill(self, request: Request, images: Sequence[Image]) -> list[float]:
+        """Preprocess into the memory of a request; returns each image's ratio."""
+        count, places = len(images), request.images
+        if count > len(places):
+            raise InvalidInput(f"{self.spec.name} takes {len(places)} images at a time, not {count}.")
+        _, ratios = preprocess(images, self.spec, places[:count])
+        # An artifact of a fixed batch: fill it up with copies of the last image, and forget their results.
+        places[count:] = places[count - 1]
+        return ratios
 
     def warmup(self, runs: int = 2) -> None:
         """Run on grey images: backends compile and allocate at the first calls, which are slow for it."""
@@ -106,6 +160,7 @@ class Detector:
 
     def close(self) -> None:
         """Free everything that the backend holds. Detecting afterwards raises `InvalidInput`."""
+        self._requests.close()
         self.runtime.close()
 
     def __enter__(self) -> Detector:
@@ -115,3 +170,11 @@ class Detector:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _until(source: Iterator[list[Image]], failure: list[BaseException]) -> Iterator[list[Image]]:
+    """What `source` gives until it ends or fails; then `failure` holds why."""
+    try:
+        yield from source
+    except (Exception, KeyboardInterrupt) as error:
+        failure.append(error)

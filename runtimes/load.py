@@ -33,11 +33,14 @@ def load(
     spec: ModelSpec | None = None,
     score_threshold: float | None = None,
     nms_threshold: float | None = None,
+    streams: int = 1,
     **backend_options: Any,
 ) -> Detector:
     """Load an artifact: the folder that `export` wrote, or the model file in it.
 
     spec: only for files that carry none (see `foreign_spec`). Thresholds default to 0.25 and 0.65.
+    streams: 1 for each image as soon as possible, with all cores; more for as many images a second as possible: so many
+    are worked on at a time, and share the cores. See `Detector.detect_stream`.
     backend_options: those of the backend's class, such as `threads` and `providers` of `OnnxRuntime`.
 
     Raises `InvalidInput` for a path that is no artifact, for files that are not those that were proven, and for an
@@ -45,13 +48,13 @@ def load(
     """
     path = model_file(artifact)
     runtime = RUNTIMES[path.suffix]
-    known = [*inspect.signature(runtime).parameters][2:]
+    known = [name for name in inspect.signature(runtime).parameters if name not in ("path", "spec", "streams")]
     unknown = sorted(set(backend_options) - set(known))
     if unknown:
-        theirs = ", ".join(["score_threshold", "nms_threshold", *known])
+        theirs = ", ".join(["score_threshold", "nms_threshold", "streams", *known])
         raise InvalidInput(f"{path.suffix} files have no option {unknown[0]!r}; theirs are {theirs}.")
     check_proven(path)
-    return Detector(runtime(path, spec, **backend_options), score_threshold, nms_threshold)
+    return Detector(runtime(path, spec, streams=streams, **backend_options), score_threshold, nms_threshold, streams)
 
 
 def is_artifact(path: Path) -> bool:

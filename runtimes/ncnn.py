@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .cores import threads_of
 from .errors import InvalidInput, MissingBackend
 from .ncnn_format import Weights, read_model
 from .ncnn_graph import INPUT, OUTPUT, output_shape
 from .postprocess import Floats
-from .runtime import check_input, check_threads, spec_beside
+from .preprocess import empty_input
+from .runtime import Request, check_input, check_threads, spec_beside
 from .spec import ModelSpec
 
 # How the weights of each precision may be stored; at least one must be stored as the last of them.
@@ -25,8 +27,9 @@ STORAGE = {"fp32": ["float32"], "fp16": ["float32", "float16"], "int8": ["float3
 class NcnnRuntime:
     """Runs a `.param` file and the `.bin` beside it, on the CPU.
 
-    spec: read from `spec.json` beside the file where it is not given. threads: for one image, no more than there are
-    processors; None leaves it to NCNN.
+    spec: read from `spec.json` beside the file where it is not given. threads: of one image, no more than there are
+    processors; unset, the cores there are, shared out between the streams. streams: images that are worked on at a
+    time, by threads that share this runtime.
     input_size: (height, width) other than the spec's, in multiples of the largest stride: the graph is free of sizes;
     `.spec` then names it. bf16: compute in bfloat16 what is not int8, which is faster where the processor has it, and
     less exact.
@@ -43,15 +46,16 @@ class NcnnRuntime:
         path: str | Path,
         spec: ModelSpec | None = None,
         threads: int | None = None,
+        streams: int = 1,
         input_size: tuple[int, int] | None = None,
         bf16: bool = False,
     ) -> None:
-        check_threads(threads)  # with less, OpenMP would end the process
+        check_threads(threads, streams)  # with less, OpenMP would end the process
         path = Path(path)
         spec = spec_beside(path, spec)
         self.spec: ModelSpec = replace(spec, input_size=input_size) if input_size else spec
         self._check_against_file(path)
-        self._net: Any = open_net(path, threads, bf16)
+        self._net: Any = open_net(path, threads_of(threads, streams), bf16)
 
     def _check_against_file(self, path: Path) -> None:
         """Files and spec must fit each other, since NCNN itself does not check."""
@@ -81,8 +85,38 @@ class NcnnRuntime:
             output[index] = run_image(net, image)[0].T
         return output
 
+    def new_request(self, batch: int) -> Request:
+        """See `runtime.Request`: NCNN reads the very memory, and its output is not copied where there is one image."""
+        if self._net is None:
+            raise InvalidInput(f"{self.spec.name} is closed.")
+        return NcnnRequest(self._net, self.spec, batch)
+
     def close(self) -> None:
         self._net = None
+
+
+class NcnnRequest:
+    """See `runtime.Request`."""
+
+    def __init__(self, net: Any, spec: ModelSpec, batch: int) -> None:
+        from ncnn import Mat
+
+        self.images = empty_input(batch, spec)
+        self._net, self._mats = net, [Mat(image) for image in self.images]
+        # Of several images; one image's output stays where NCNN puts it.
+        self._outputs = np.empty((batch if batch > 1 else 0, 5 + spec.num_classes, spec.num_anchors), np.float32)
+        self._last: Any = None  # NCNN's own memory, which lives as long as this
+
+    def run(self) -> npt.NDArray[np.float32]:
+        """See `Request.run`."""
+        if len(self._mats) == 1:
+            self._last = extract(self._net, self._mats[0], (OUTPUT,))[0]
+            output: Floats = np.asarray(self._last, np.float32)[None].transpose(0, 2, 1)
+            return output
+        for mat, place in zip(self._mats, self._outputs, strict=True):
+            place[...] = extract(self._net, mat, (OUTPUT,))[0]
+        outputs: Floats = self._outputs.transpose(0, 2, 1)
+        return outputs
 
 
 def open_net(path: Path, threads: int | None = None, bf16: bool = False) -> Any:
@@ -112,14 +146,19 @@ def run_image(net: Any, image: Floats, names: Sequence[str] = (OUTPUT,)) -> list
     # A Mat takes memory over as it lies there: it knows no strides, does not keep the array alive, and layers that work
     # in place would write into it. So NCNN gets a copy of its own.
     pixels = np.ascontiguousarray(image)
+    return [np.array(value) for value in extract(net, Mat(pixels).clone(), names)]
+
+
+def extract(net: Any, pixels: Any, names: Sequence[str]) -> list[Any]:
+    """As `run_image`, from one `ncnn.Mat` to others."""
     extractor = net.create_extractor()
     extractor.set_light_mode(len(names) == 1)  # else values would be freed once they are used
-    found, code = [], extractor.input(INPUT, Mat(pixels).clone())
+    found, code = [], extractor.input(INPUT, pixels)
     for name in names:
         failed, value = extractor.extract(name)
         if code or failed:
             raise InvalidInput("NCNN could not run the model; it may be short of memory.")
-        found.append(np.array(value))
+        found.append(value)
     return found
 
 

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .cores import threads_of
 from .errors import InvalidInput, MissingBackend, UserError, first_line
-from .runtime import check_graph, check_input, check_threads, one_spec
+from .preprocess import empty_input
+from .runtime import Request, check_graph, check_input, check_threads, one_spec
 from .spec import ModelSpec
 
 # Each field of the spec is one entry of the file's metadata, as JSON: "yolox.input_size" -> "[416, 416]".
@@ -39,8 +41,9 @@ def spec_from_metadata(metadata: Mapping[str, str], source: str) -> ModelSpec | 
 class OnnxRuntime:
     """Runs a `.onnx` file.
 
-    providers: ONNX Runtime's execution providers, best first. threads: for one operator; None leaves it to ONNX
-    Runtime. session_options: an `onnxruntime.SessionOptions` of your own; `threads` is set on it where given.
+    threads: of one image; unset, the cores there are, shared out between the streams. streams: images that are worked
+    on at a time, by threads that share this runtime. providers: ONNX Runtime's execution providers, best first.
+    session_options: an `onnxruntime.SessionOptions` of your own, on which `threads` is set where it is given.
 
     Safe to share between threads. Raises `MissingBackend` without onnxruntime, `InvalidInput` for a file that is
     damaged or carries no spec while none is given.
@@ -50,15 +53,16 @@ class OnnxRuntime:
         self,
         path: str | Path,
         spec: ModelSpec | None = None,
-        providers: Sequence[str | tuple[str, dict[str, Any]]] = ("CPUExecutionProvider",),
         threads: int | None = None,
+        streams: int = 1,
+        providers: Sequence[str | tuple[str, dict[str, Any]]] = ("CPUExecutionProvider",),
         session_options: Any = None,
     ) -> None:
         try:
             import onnxruntime
         except ImportError:
             raise MissingBackend("ONNX files need ONNX Runtime: pip install onnxruntime") from None
-        check_threads(threads)
+        check_threads(threads, streams)
         providers = (providers,) if isinstance(providers, str) else providers
         missing = set(_names(providers)) - set(onnxruntime.get_available_providers())
         if missing:
@@ -66,8 +70,8 @@ class OnnxRuntime:
                 f"this ONNX Runtime has no {', '.join(sorted(missing))}; see onnxruntime's packages for it."
             )
         options = session_options or onnxruntime.SessionOptions()
-        if threads is not None:
-            options.intra_op_num_threads = threads
+        if threads is not None or session_options is None:
+            options.intra_op_num_threads = threads_of(threads, streams)
         try:
             # Without its own fallback, which prints, and would take another provider than was asked for.
             self._session: Any = onnxruntime.InferenceSession(
@@ -101,8 +105,44 @@ class OnnxRuntime:
             raise UserError(f"ONNX Runtime failed on {self.spec.name}: {first_line(error)}") from None
         return output
 
+    def new_request(self, batch: int) -> Request:
+        """See `runtime.Request`: bound to its memory, so that nothing is copied."""
+        if self._session is None:
+            raise InvalidInput(f"{self.spec.name} is closed.")
+        return OnnxRequest(self._session, self.spec, batch)
+
     def close(self) -> None:
         self._session = None
+
+
+class OnnxRequest:
+    """See `runtime.Request`."""
+
+    def __init__(self, session: Any, spec: ModelSpec, batch: int) -> None:
+        self.images = empty_input(batch, spec)
+        self._session, self._name = session, spec.name
+        self._binding: Any = session.io_binding()
+        source, self._output_name = session.get_inputs()[0].name, session.get_outputs()[0].name
+        images = self.images
+        self._binding.bind_input(source, "cpu", 0, images.dtype.type, images.shape, images.ctypes.data)
+        self._output: npt.NDArray[np.float32] | None = None
+        if spec.nms is None:
+            self._output = np.empty((batch, *spec.output_shape[1:]), np.float32)  # type: ignore[arg-type]
+            memory = self._output.ctypes.data
+            self._binding.bind_output(self._output_name, "cpu", 0, np.float32, self._output.shape, memory)
+
+    def run(self) -> npt.NDArray[np.float32]:
+        """See `Request.run`."""
+        if self._output is None:  # NMS in the graph: as many rows as there are detections, others each time
+            self._binding.bind_output(self._output_name, "cpu")
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except Exception as error:  # onnxruntime has no common base class for what it raises
+            raise UserError(f"ONNX Runtime failed on {self._name}: {first_line(error)}") from None
+        if self._output is not None:
+            return self._output
+        rows: npt.NDArray[np.float32] = self._binding.copy_outputs_to_cpu()[0]
+        return rows
 
 
 def _names(providers: Sequence[str | tuple[str, dict[str, Any]]]) -> list[str]:

@@ -13,8 +13,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from .cores import threads_of
 from .errors import InvalidInput, MissingBackend, UserError
-from .runtime import check_graph, check_input, check_threads, one_spec
+from .preprocess import empty_input
+from .runtime import Request, check_graph, check_input, check_threads, one_spec
 from .spec import ModelSpec
 
 # Where the spec lies in the IR: model.get_rt_info("yolox"), one JSON text.
@@ -27,9 +29,9 @@ PerformanceHint = Literal["LATENCY", "THROUGHPUT"]
 class OpenVINORuntime:
     """Runs a `.xml` file (OpenVINO IR) and the `.bin` beside it.
 
-    device: "CPU", "GPU", "NPU", "AUTO" and what else OpenVINO names. performance_hint: "LATENCY" (one image as fast as
-    possible) or "THROUGHPUT" (several requests side by side: for threads that share this runtime). threads: of the CPU.
-    streams: how many requests run side by side; unset, OpenVINO's own choice for the hint.
+    threads: of the CPU, of one image; unset, the cores there are, shared out between the streams. streams: images that
+    are worked on at a time, by threads that share this runtime. device: "CPU", "GPU", "NPU", "AUTO" and what else
+    OpenVINO names. performance_hint: "LATENCY" or "THROUGHPUT", for devices where `streams` says nothing.
     inference_precision: what is computed in; f32, whatever the file's precision, since OpenVINO's own choice is bf16
     where the processor has it, which detects other things. bf16 is refused where the processor has none. cache: folder
     for compiled models.
@@ -42,18 +44,19 @@ class OpenVINORuntime:
         self,
         path: str | Path,
         spec: ModelSpec | None = None,
+        threads: int | None = None,
+        streams: int = 1,
         device: str = "CPU",
         performance_hint: PerformanceHint = "LATENCY",
-        threads: int | None = None,
         inference_precision: InferencePrecision = "f32",
         cache: str | Path | None = None,
-        streams: int | None = None,
     ) -> None:
         try:
             import openvino
         except ImportError:
             raise MissingBackend("OpenVINO files need OpenVINO: pip install openvino") from None
-        _check_options(performance_hint, inference_precision, threads, streams)
+        _check_options(performance_hint, inference_precision)
+        check_threads(threads, streams)
         core = openvino.Core()
         _check_device(core, device, inference_precision)
         model = _read(core, Path(path))
@@ -63,10 +66,8 @@ class OpenVINORuntime:
             "PERFORMANCE_HINT": performance_hint,
             "INFERENCE_PRECISION_HINT": inference_precision,
         }
-        if threads is not None:
-            settings["INFERENCE_NUM_THREADS"] = threads
-        if streams is not None:
-            settings["NUM_STREAMS"] = streams
+        if device == "CPU":  # OpenVINO counts the threads of all streams together
+            settings |= {"INFERENCE_NUM_THREADS": threads_of(threads, streams) * streams, "NUM_STREAMS": streams}
         if cache is not None:
             settings["CACHE_DIR"] = str(cache)
         try:
@@ -74,7 +75,7 @@ class OpenVINORuntime:
         except Exception as error:  # openvino has no common base class for what it raises
             raise InvalidInput(f"OpenVINO cannot compile {path} for {device}: {_reason(error)}") from None
         _check_precision(self.compiled, device, inference_precision)
-        self._tensor: Any = openvino.Tensor
+        self._openvino: Any = openvino
         self._idle: deque[Any] = deque()
 
     def infer(self, images: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -92,7 +93,7 @@ class OpenVINORuntime:
         except IndexError:  # all are at work
             request = compiled.create_infer_request()
         images = np.ascontiguousarray(images)
-        request.set_input_tensor(self._tensor(images, shared_memory=True))
+        request.set_input_tensor(self._openvino.Tensor(images, shared_memory=True))
         request.start_async()
 
         lock = threading.Lock()
@@ -120,9 +121,34 @@ class OpenVINORuntime:
             self._idle.append(request)
         return output
 
+    def new_request(self, batch: int) -> Request:
+        """See `runtime.Request`: OpenVINO's own memory, so that nothing is copied."""
+        if self.compiled is None:
+            raise InvalidInput(f"{self.spec.name} is closed.")
+        return OpenVINORequest(self.compiled, self.spec, batch, self._openvino.Tensor)
+
     def close(self) -> None:
         self._idle.clear()
         self.compiled = None
+
+
+class OpenVINORequest:
+    """See `runtime.Request`."""
+
+    def __init__(self, compiled: Any, spec: ModelSpec, batch: int, tensor: Any) -> None:
+        self.images = empty_input(batch, spec)
+        self._name = spec.name
+        self._request: Any = compiled.create_infer_request()
+        self._request.set_input_tensor(tensor(self.images, shared_memory=True))
+
+    def run(self) -> npt.NDArray[np.float32]:
+        """See `Request.run`."""
+        try:
+            self._request.infer(share_outputs=True)
+        except Exception as error:  # openvino has no common base class for what it raises
+            raise UserError(f"OpenVINO failed on {self._name}: {_reason(error)}") from None
+        output: npt.NDArray[np.float32] = self._request.get_output_tensor().data
+        return output
 
 
 def _settle(request: Any, images: npt.NDArray[Any]) -> None:
@@ -131,16 +157,13 @@ def _settle(request: Any, images: npt.NDArray[Any]) -> None:
         request.wait()
 
 
-def _check_options(hint: str, precision: str, threads: int | None, streams: int | None) -> None:
+def _check_options(hint: str, precision: str) -> None:
     for name, value, known in (
         ("performance_hint", hint, get_args(PerformanceHint)),
         ("inference_precision", precision, get_args(InferencePrecision)),
     ):
         if value not in known:
             raise InvalidInput(f"{name} must be one of {', '.join(known)}, not {value!r}.")
-    check_threads(threads)
-    if streams is not None and streams < 1:
-        raise InvalidInput(f"streams must be at least 1, not {streams}.")
 
 
 def _reason(error: Exception) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,11 +13,17 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import InvalidInput
+from .preprocess import empty_input
 from .spec import ModelSpec
+
+KEPT_SIZES = 2  # of batches: the usual one, and what is left at the end of a sequence
 
 
 class Runtime(Protocol):
-    """Runs one artifact on one backend. `ModelSpec` says the shapes, dtypes and meaning of input and output."""
+    """Runs one artifact on one backend. `ModelSpec` says the shapes, dtypes and meaning of input and output.
+
+    A runtime may offer `new_request(batch)` as well, which gives a `Request`; see `new_request` here.
+    """
 
     @property
     def spec(self) -> ModelSpec: ...
@@ -29,6 +38,71 @@ class Runtime(Protocol):
     def close(self) -> None:
         """Free everything. A second call does nothing."""
         ...
+
+
+class Request(Protocol):
+    """Memory for one batch, used again and again: fill `images`, `run`, read the output, and so on.
+
+    For one thread at a time; several requests of a runtime may run side by side.
+    """
+
+    @property
+    def images(self) -> npt.NDArray[Any]:
+        """The network input, to be filled before each run."""
+        ...
+
+    def run(self) -> npt.NDArray[np.float32]:
+        """Infer what is in `images`. The output is the request's memory: the next run overwrites it."""
+        ...
+
+
+class CopyingRequest:
+    """A request of a runtime that offers none: its `infer`, which makes new memory for each output."""
+
+    def __init__(self, runtime: Runtime, batch: int) -> None:
+        self.images = empty_input(batch, runtime.spec)
+        self._runtime = runtime
+
+    def run(self) -> npt.NDArray[np.float32]:
+        """See `Request.run`."""
+        return self._runtime.infer(self.images)
+
+
+def new_request(runtime: Runtime, batch: int) -> Request:
+    """A request for batches of this size, by the runtime itself where it can."""
+    make: Callable[[int], Request] | None = getattr(runtime, "new_request", None)
+    return CopyingRequest(runtime, batch) if make is None else make(batch)
+
+
+class RequestPool:
+    """Idle requests of a runtime; who finds none gets a new one. Safe to share between threads."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._lock = threading.Lock()
+        self._idle: OrderedDict[int, list[Request]] | None = OrderedDict()  # by batch size, the last used last
+
+    @contextmanager
+    def lend(self, batch: int) -> Iterator[Request]:
+        """A request for batches of this size. Raises `InvalidInput` once closed."""
+        with self._lock:
+            if self._idle is None:
+                raise InvalidInput(f"{self._runtime.spec.name} is closed.")
+            idle = self._idle.get(batch)
+            request = idle.pop() if idle else None
+        request = request or new_request(self._runtime, batch)
+        yield request
+        with self._lock:  # one that failed does not come back
+            if self._idle is not None:
+                self._idle.setdefault(batch, []).append(request)
+                self._idle.move_to_end(batch)
+                if len(self._idle) > KEPT_SIZES:
+                    self._idle.popitem(last=False)
+
+    def close(self) -> None:
+        """Forget all. Those at work finish first."""
+        with self._lock:
+            self._idle = None
 
 
 def check_input(images: npt.NDArray[Any], spec: ModelSpec) -> None:
@@ -47,9 +121,10 @@ def check_input(images: npt.NDArray[Any], spec: ModelSpec) -> None:
         )
 
 
-def check_threads(threads: int | None) -> None:
-    if threads is not None and threads < 1:
-        raise InvalidInput(f"threads must be at least 1, not {threads}.")
+def check_threads(threads: int | None, streams: int) -> None:
+    for name, value in (("threads", threads), ("streams", streams)):
+        if value is not None and value < 1:
+            raise InvalidInput(f"{name} must be at least 1, not {value}.")
 
 
 def one_spec(own: ModelSpec | None, given: ModelSpec | None, path: str | Path) -> ModelSpec:

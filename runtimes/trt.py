@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from .cuda import Gpu, call, cuda_runtime, find_gpu
 from .errors import InvalidInput, MissingBackend
-from .runtime import check_graph, check_input, spec_beside
+from .runtime import check_graph, check_input, check_threads, spec_beside
 from .spec import ModelSpec
 from .trt_build import TITLES, first_error, library, start
 from .trt_engine import read_plan, rebuild, rebuild_command
@@ -29,12 +29,13 @@ NMS_OUTPUTS: dict[str, npt.DTypeLike] = {
 class TensorRTRuntime:
     """Runs a `.engine` file, with `engine.json` and `spec.json` beside it.
 
-    device: index of the GPU. contexts: batches that may run at the same time, for threads that share this runtime; each
-    has its own stream and buffers. cuda_graph: run each batch size as one CUDA graph of copy in, compute and copy out.
-    rebuild: build the engine anew, from the `model.onnx` beside it, where it does not load on this machine.
+    streams: batches that may run at the same time, for threads that share this runtime; each has a CUDA stream, a
+    context and buffers of its own. device: index of the GPU. cuda_graph: run each batch size as one CUDA graph of copy
+    in, compute and copy out. rebuild: build the engine anew, from the `model.onnx` beside it, where it does not load on
+    this machine.
 
     Batches over the engine's largest are run in parts, and what is below its smallest is filled up to it. Safe to share
-    between threads: who finds no context free waits.
+    between threads: who finds no stream free waits.
 
     Raises `MissingBackend` without tensorrt, cuda-bindings or a GPU, `InvalidInput` for an engine that is damaged, or
     was built by another version or for another GPU.
@@ -46,13 +47,12 @@ class TensorRTRuntime:
         self,
         path: str | Path,
         spec: ModelSpec | None = None,
+        streams: int = 1,
         device: int = 0,
-        contexts: int = 1,
         cuda_graph: bool = True,
         rebuild: bool = False,
     ) -> None:
-        if contexts < 1:
-            raise InvalidInput(f"contexts must be at least 1, not {contexts}.")
+        check_threads(None, streams)
         path = Path(path)
         trt = library(self.library)
         cuda = cuda_runtime()
@@ -65,7 +65,7 @@ class TensorRTRuntime:
         native = hasattr(trt, "CudaGraphStrategy")
         new_context = _native_contexts(trt, engine, cuda_graph) if native else engine.create_execution_context
         plan = Plan(trt, cuda, device, inputs[0], tuple(outputs), new_context, native)
-        self._pool: Pool | None = Pool(plan, contexts, cuda_graph)
+        self._pool: Pool | None = Pool(plan, streams, cuda_graph)
         # Also when it is forgotten: Python's memory manager knows nothing of the GPU's.
         self._free = weakref.finalize(self, self._pool.close)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -161,6 +163,37 @@ def test_threads_share_it(detector: Detector, images: list[Image]) -> None:
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(detector, images * 4))
     assert all(same(a, b) for a, b in zip(found, expected * 4, strict=True))
+
+
+def test_streams_detect_the_same(open_detector: Open, images: list[Image]) -> None:
+    with open_detector() as detector:
+        expected = [detector(image) for image in images]
+        side_by_side = Detector(detector.runtime, detector.score_threshold, streams=3)
+        found = list(side_by_side.detect_stream(images * 4))
+        assert all(same(a, b) for a, b in zip(found, expected * 4, strict=True))
+
+
+@pytest.mark.parametrize("target", ["onnx", "openvino", "ncnn"])
+def test_nothing_large_is_copied(
+    target: str, seeded_nano: YOLOX, small_spec: ModelSpec, images: list[Image], tmp_path: Path
+) -> None:
+    """From the image to the boxes, the network's input and output are written once, to memory that is used again."""
+    planar = target == "ncnn"
+    spec = replace(small_spec, batch=1, uint8_input=not planar, decoded=not planar)
+    artifact = write_artifact(seeded_nano, spec, target, tmp_path, images)
+    canvas = 3 * 256 * 320  # bytes; the output has 0.6 MB, a float input 1 MB
+    with load(artifact.folder, score_threshold=0.02) as detector:  # below, all anchors of the seeded model pass
+        for image in images:  # makes what is kept
+            detector(image)
+        tracemalloc.start()
+        before, _ = tracemalloc.get_traced_memory()
+        found = [detector(image) for image in images]
+        after, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert sum(map(len, found)) > 10
+    # Float input is made from a canvas and its three planes.
+    assert peak - before < (2.2 * canvas if planar else 0.5 * canvas)
+    assert after - before < 0.2 * canvas
 
 
 def test_warmup_needs_no_images(detector: Detector) -> None:

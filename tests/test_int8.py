@@ -277,7 +277,6 @@ def test_one_that_fails_does_not_stop_the_others(
         (["--topk", "9999999"], "more than the"),
         (["--topk", "10", "--nms"], "exclude each other"),
         (["--topk", "10", "--no-decode"], "decoded boxes"),
-        (["--target", "ncnn", "--uint8-input"], "NCNN files take float input"),
         (["--target", "ncnn", "--nms"], "leave ncnn out"),
         (["--target", "trt-rtx", "--nms"], "--topk"),
         (["--target", "trt"], "--no-build"),

@@ -98,7 +98,7 @@ def test_a_fixed_batch_uint8_and_topk(newest: FakeTensorRT, tmp_path: Path) -> N
 @pytest.mark.parametrize("size", [None, 2], ids=["dynamic", "static"])
 def test_several_contexts_in_every_version(size: int | None, trt: FakeTensorRT, tmp_path: Path) -> None:
     """TensorRT 8 gives a profile to one context alone, unless it was told to share it."""
-    runtime = TensorRTRuntime(make_engine(trt, tmp_path, replace(SPEC, batch=size)), contexts=2)
+    runtime = TensorRTRuntime(make_engine(trt, tmp_path, replace(SPEC, batch=size)), streams=2)
     images = batch(2)
     pool = runtime._pool
     assert pool is not None
@@ -163,7 +163,7 @@ def test_results_are_the_callers_own(newest: FakeTensorRT, engine: Path) -> None
 
 
 def test_threads_share_several_contexts(newest: FakeTensorRT, engine: Path) -> None:
-    runtime = TensorRTRuntime(engine, contexts=3)
+    runtime = TensorRTRuntime(engine, streams=3)
     inputs = [batch(1 + seed % 3, seed) for seed in range(60)]
     with ThreadPoolExecutor(8) as threads:
         outputs = list(threads.map(runtime.infer, inputs))
@@ -174,7 +174,7 @@ def test_threads_share_several_contexts(newest: FakeTensorRT, engine: Path) -> N
 
 
 def test_close_waits_and_frees_everything(newest: FakeTensorRT, engine: Path) -> None:
-    runtime = TensorRTRuntime(engine, contexts=2)
+    runtime = TensorRTRuntime(engine, streams=2)
     runtime.infer(batch(1))
     running, go_on = threading.Event(), threading.Event()
 
@@ -238,7 +238,7 @@ def test_out_of_memory_is_a_sentence_and_frees_what_there_was(
 ) -> None:
     newest.cuda.fail[function] = 2
     with pytest.raises(UserError, match=rf"CUDA: out of memory \({function}\)"):
-        TensorRTRuntime(engine, contexts=2)
+        TensorRTRuntime(engine, streams=2)
     assert newest.cuda.live() == 0
 
 
@@ -249,7 +249,7 @@ def test_out_of_memory_is_a_sentence_and_frees_what_there_was(
 def test_a_failing_close_frees_the_rest_and_wakes_who_waits(
     function: str, left: int, newest: FakeTensorRT, engine: Path
 ) -> None:
-    runtime = TensorRTRuntime(engine, contexts=2)
+    runtime = TensorRTRuntime(engine, streams=2)
     pool = runtime._pool
     assert pool is not None
     runtime.infer(batch(1))
@@ -556,8 +556,8 @@ def test_the_device_is_chosen_in_every_thread(
     with ThreadPoolExecutor(1) as thread:
         thread.submit(runtime.infer, batch(1)).result()
     assert trt.cuda.calls["cudaSetDevice"] == before + 1
-    with pytest.raises(InvalidInput, match="contexts must be at least 1"):
-        TensorRTRuntime(path, contexts=0)
+    with pytest.raises(InvalidInput, match="streams must be at least 1"):
+        TensorRTRuntime(path, streams=0)
 
 
 # TensorRT-RTX
@@ -692,7 +692,7 @@ def test_real_engines_detect_what_the_model_does(
     reference = TorchRuntime(seeded_nano, spec)
     export_trt(seeded_nano, spec, tmp_path, ExportOptions(), StageCheck(reference, spec, images))
     (tmp_path / "spec.json").write_text(spec.to_json())
-    runtime = TensorRTRuntime(tmp_path / "model.engine", contexts=2)
+    runtime = TensorRTRuntime(tmp_path / "model.engine", streams=2)
     report = compare(reference, runtime, images, TOLERANCES[spec.precision])
     assert report, str(report)
     assert report.detections > 20
@@ -717,7 +717,7 @@ def test_real_engines_give_their_memory_back(
     (tmp_path / "spec.json").write_text(small_spec.to_json())
     free = []
     for _ in range(6):
-        runtime = TensorRTRuntime(tmp_path / "model.engine", contexts=3)
+        runtime = TensorRTRuntime(tmp_path / "model.engine", streams=3)
         for size in (1, 4, 8):
             runtime.infer(np.zeros((size, 3, 256, 320), np.float32))
         runtime.close()

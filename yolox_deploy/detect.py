@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -50,7 +51,9 @@ class DetectConfig:
     batch: int = 1
     """Images at a time, where the artifact takes any number."""
     threads: int | None = None
-    """Threads of the backend for one image."""
+    """Threads of the backend for one image; unset, the cores there are, shared out between the streams."""
+    streams: int | None = None
+    """Images (or batches) that are worked on at a time; unset, one for a camera, and one for each core otherwise."""
     max_frames: int | None = None
     """Stop a video or camera after so many frames; Ctrl-C stops it too, and what was seen is kept."""
     foreign: Annotated[ForeignOptions, tyro.conf.arg(name="")] = field(default_factory=ForeignOptions)
@@ -58,15 +61,17 @@ class DetectConfig:
 
 def command(config: DetectConfig) -> None:
     check_thresholds(score_threshold=config.score_threshold, nms_threshold=config.nms_threshold)
-    check_positive(batch=config.batch, threads=config.threads, max_frames=config.max_frames)
+    check_positive(batch=config.batch, threads=config.threads, streams=config.streams)
+    check_positive(max_frames=config.max_frames)
     check_output_folder(config.output, "--output")
     camera = config.source.isdecimal() and not Path(config.source).exists()
     is_video = camera or Path(config.source).suffix.lower() in VIDEO_SUFFIXES
     pictures = {} if is_video else plan_pictures(find_images(config.source), config.output)
     video = video_path(config, camera) if is_video else None
     results: list[dict[str, Any]] = []
+    streams = config.streams or (1 if camera else None)
     with open_artifact(
-        config.artifact, config.foreign, config.score_threshold, config.nms_threshold, config.threads
+        config.artifact, config.foreign, config.score_threshold, config.nms_threshold, config.threads, streams
     ) as detector:
         capture = open_video(config.source, camera) if is_video else None
         config.output.mkdir(parents=True, exist_ok=True)
@@ -100,7 +105,7 @@ def detect_images(detector: Detector, pictures: dict[Path, Path], batch: int, re
     """
     stems = [path.stem for path in pictures]
     numbered = all(stem.isdecimal() for stem in stems) and len(set(stems)) == len(stems)
-    waiting: list[tuple[Path, Image]] = []  # images that are being detected in, to draw on
+    waiting: deque[tuple[Path, Image]] = deque()  # images that are being detected in, to draw on
     unread: list[InvalidInput] = []
 
     def images() -> Iterator[Image]:
@@ -113,7 +118,7 @@ def detect_images(detector: Detector, pictures: dict[Path, Path], batch: int, re
             yield waiting[-1][1]
 
     for detections in detector.detect_stream(images(), batch):
-        path, image = waiting.pop(0)
+        path, image = waiting.popleft()
         write_picture(pictures[path], draw(image, detections, detector.spec.class_names))
         results += coco_results(detections, int(path.stem) if numbered else str(path), detector.spec.category_ids)
     if unread:
@@ -150,10 +155,10 @@ def detect_video(
         if not writer.isOpened():
             raise InvalidInput(f"OpenCV cannot write the video {path}.")
         frames = tqdm(read_frames(capture, max_frames), total=min(known, default=None), unit="frame")
+        waiting: deque[Image] = deque()  # frames that are being detected in, to draw on
         try:
-            for number, frame in enumerate(frames):
-                detections = detector(frame)
-                writer.write(draw(frame, detections, detector.spec.class_names))
+            for number, detections in enumerate(detector.detect_stream(remember(frames, waiting))):
+                writer.write(draw(waiting.popleft(), detections, detector.spec.class_names))
                 results += coco_results(detections, number, detector.spec.category_ids)
         except KeyboardInterrupt:
             interrupted = True
@@ -162,6 +167,13 @@ def detect_video(
             capture.release()
     if interrupted:
         raise KeyboardInterrupt
+
+
+def remember(frames: Iterable[Image], waiting: deque[Image]) -> Iterator[Image]:
+    """The frames, each appended to `waiting` as it is given out."""
+    for frame in frames:
+        waiting.append(frame)
+        yield frame
 
 
 def read_frames(capture: cv2.VideoCapture, limit: int | None) -> Iterator[Image]:

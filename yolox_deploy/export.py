@@ -67,8 +67,9 @@ class ExportConfig:
     """Name of the model in the artifact; unset, the variant's."""
     decode: bool = True
     """Decode boxes in the graph (ncnn: never). Without it, the output is that of the official exporter's default."""
-    uint8_input: bool = False
-    """Take images as (N, H, W, 3) uint8, and convert them in the graph."""
+    uint8_input: bool = True
+    """Take images as (N, H, W, 3) uint8, and convert them in the graph (ncnn: never). Without it, as (N, 3, H, W)
+    float, which is what the official exporter's files take."""
     nms: bool = False
     """Non-maximum suppression in the graph: the output becomes (M, 7) rows of image, box, confidence, class."""
     nms_score_threshold: float = 0.25
@@ -132,7 +133,7 @@ def artifact_spec(reference: ModelSpec, config: ExportConfig, target: Target, pr
         batch=None if config.batch == "dynamic" else config.batch,
         precision=precision,
         decoded=config.decode and target not in RAW_TARGETS,
-        uint8_input=config.uint8_input,
+        uint8_input=config.uint8_input and target not in RAW_TARGETS,
         nms=GraphNMS(config.nms_score_threshold, config.nms_threshold) if config.nms else None,
         topk=config.topk,
     )
@@ -164,7 +165,7 @@ def check(config: ExportConfig) -> None:
     if config.split is not None and config.data is None:
         raise InvalidInput("--split is for labelled images: --data PATH.")
     if config.data is not None:
-        require("pycocotools")
+        require("hotcoco")
     if config.calibration is not None and "int8" not in config.precision:
         raise InvalidInput("--calibration is for --precision int8.")
     if config.tensorrt != TensorRTOptions() and not set(config.target) & TENSORRT_TARGETS:

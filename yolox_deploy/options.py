@@ -6,11 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtimes.coco import COCO_CATEGORY_IDS, COCO_CLASS_NAMES
+from runtimes.cores import usable_cores
 from runtimes.detector import Detector
 from runtimes.errors import InvalidInput
 from runtimes.foreign import Preprocessing, foreign_spec
 from runtimes.load import load, model_file
 from runtimes.spec import ModelSpec
+from runtimes.trt_engine import LIBRARIES
+
+# For many images: each stream has memory of its own, and a few threads for one image are nearly as good as a stream.
+MOST_STREAMS, GPU_STREAMS = 8, 2
 
 
 @dataclass(frozen=True)
@@ -60,12 +65,20 @@ def default_class_names(num_classes: int) -> tuple[tuple[str, ...], tuple[int, .
 
 
 def open_artifact(
-    artifact: Path, foreign: ForeignOptions, score_threshold: float, nms_threshold: float | None, threads: int | None
+    artifact: Path,
+    foreign: ForeignOptions,
+    score_threshold: float,
+    nms_threshold: float | None,
+    threads: int | None,
+    streams: int | None = 1,
 ) -> Detector:
-    """Load an artifact; for a foreign file, with the spec that the options describe."""
-    spec = _foreign(model_file(artifact), foreign) if foreign.given else None
+    """Load an artifact; for a foreign file, with the spec that the options describe. streams: None for many images."""
+    path = model_file(artifact)
+    spec = _foreign(path, foreign) if foreign.given else None
     options = {} if threads is None else {"threads": threads}
-    return load(artifact, spec, score_threshold, nms_threshold, **options)
+    if streams is None:
+        streams = GPU_STREAMS if path.suffix in LIBRARIES else min(usable_cores(), MOST_STREAMS)
+    return load(artifact, spec, score_threshold, nms_threshold, streams, **options)
 
 
 def _foreign(path: Path, options: ForeignOptions) -> ModelSpec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 
@@ -23,6 +24,7 @@ class YOLOXHead(nn.Module):
     def __init__(self, num_classes: int, channels: Sequence[int], width: float, depthwise: bool, act: str) -> None:
         super().__init__()
         conv, hidden = spatial_conv(depthwise), int(256 * width)
+        self.channels_last = False
 
         def branch() -> nn.Sequential:
             return nn.Sequential(conv(hidden, hidden, 3, act=act), conv(hidden, hidden, 3, act=act))
@@ -48,5 +50,15 @@ class YOLOXHead(nn.Module):
             boxes = self.reg_convs[level](stem)
             classes = self.cls_convs[level](stem)
             parts = [self.reg_preds[level](boxes), self.obj_preds[level](boxes), self.cls_preds[level](classes)]
-            levels.append(torch.cat(parts, dim=1).flatten(2))  # (N, 5 + C, h * w)
-        return torch.cat(levels, dim=2).transpose(1, 2)
+            if self.channels_last:
+                rows = [part.permute(0, 2, 3, 1).flatten(1, 2) for part in parts]  # (N, h * w, c)
+                levels.append(torch.cat(rows, dim=2))
+            else:
+                levels.append(torch.cat(parts, dim=1).flatten(2))  # (N, 5 + C, h * w)
+        return torch.cat(levels, dim=1) if self.channels_last else torch.cat(levels, dim=2).transpose(1, 2)
+
+    def channels_last_form(self) -> YOLOXHead:
+        """The same with the channels turned last before the levels are joined: a few percent of Nano in OpenVINO."""
+        turned = copy.copy(self)
+        turned.channels_last = True
+        return turned
