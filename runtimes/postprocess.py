@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -26,6 +27,9 @@ def anchor_grid(input_size: tuple[int, int], strides: Sequence[int]) -> tuple[Fl
         cells.append(level)
         steps.append(np.full((len(level), 1), stride))
     return np.concatenate(cells).astype(np.float32), np.concatenate(steps).astype(np.float32)
+
+
+known_grid = lru_cache(maxsize=8)(anchor_grid)  # not to be written to
 
 
 def decode(boxes: Floats, cells: Floats, strides: Floats) -> Floats:
@@ -65,7 +69,8 @@ def non_maximum_suppression(
     # OpenCV keeps classes apart by shifting each by more than the largest coordinate, in double precision. That needs
     # coordinates that are not negative, so the boxes are moved first.
     # Far beyond any image, their size would eat up the precision that the others need.
-    boxes = xyxy.astype(np.float64).clip(-FARTHEST, FARTHEST)
+    boxes = xyxy.astype(np.float64)
+    np.clip(boxes, -FARTHEST, FARTHEST, out=boxes)
     boxes -= boxes.min()
     boxes[:, 2:] -= boxes[:, :2]  # left, top, width, height
     kept = cv2.dnn.NMSBoxesBatched(boxes.tolist(), scores.tolist(), class_ids.tolist(), 0.0, threshold)
@@ -78,16 +83,14 @@ def detect_one(
     """The detections of one image from its output (A, 5 + C), in pixels of the original image."""
     # A class score is at most 1, so an anchor whose objectness is below the threshold cannot pass.
     anchors = np.flatnonzero(output[:, 4] >= score_threshold)
-    class_scores = output[anchors, 5:]
-    class_ids = class_scores.argmax(axis=1)
-    scores = output[anchors, 4] * class_scores[np.arange(len(anchors)), class_ids]
-    passed = scores >= score_threshold
-    anchors, class_ids, scores = anchors[passed], class_ids[passed], scores[passed]
-
-    boxes = output[anchors, :4]
+    rows = output[anchors]
+    class_ids = rows[:, 5:].argmax(axis=1)
+    scores = rows[:, 4] * rows[np.arange(len(rows)), 5 + class_ids]
+    passed = np.flatnonzero(scores >= score_threshold)
+    class_ids, scores, boxes = class_ids[passed], scores[passed], rows[passed, :4]
     if not spec.decoded:
-        cells, strides = anchor_grid(spec.input_size, spec.strides)
-        boxes = decode(boxes, cells[anchors], strides[anchors])
+        cells, strides = known_grid(spec.input_size, spec.strides)
+        boxes = decode(boxes, cells[anchors[passed]], strides[anchors[passed]])
     with np.errstate(invalid="ignore"):  # infinity minus infinity, in boxes that are dropped below
         xyxy = corners(boxes)
     return _suppress(xyxy, scores, class_ids, ratio, nms_threshold)
@@ -98,7 +101,8 @@ def _suppress(
 ) -> Detections:
     """What NMS leaves of candidates in input pixels, in pixels of the original image."""
     finite = np.isfinite(xyxy).all(axis=1)  # raw sizes are exponents, which can overflow
-    xyxy, scores, class_ids = xyxy[finite], scores[finite], class_ids[finite]
+    if not finite.all():
+        xyxy, scores, class_ids = xyxy[finite], scores[finite], class_ids[finite]
     kept = non_maximum_suppression(xyxy, scores, class_ids, nms_threshold)
     return Detections(xyxy[kept] / np.float32(ratio), scores[kept], class_ids[kept])
 

@@ -100,14 +100,6 @@ def test_all_formats_say_the_same(root: Path) -> None:
     assert open_dataset(root).images[0].size == (50, 100), "val, where nothing is said"
 
 
-def test_the_truth_is_what_was_read(root: Path) -> None:
-    dataset = open_dataset(root, ["train"])
-    truth = dataset.truth()
-    assert next(entry["bbox"] for entry in truth["annotations"]) == pytest.approx([8, 6, 32, 30])
-    assert [entry["name"] for entry in truth["categories"]] == NAMES
-    assert [entry["id"] for entry in truth["annotations"]] == [1, 2, 3]
-
-
 def test_splits_have_synonyms_and_wrong_ones_are_named(tmp_path: Path) -> None:
     root = write_coco(tmp_path)
     for old, new in (("val", "val2017"), ("train", "training")):

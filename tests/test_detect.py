@@ -124,7 +124,7 @@ def test_a_video(artifact: Artifact, images: list[Image], tmp_path: Path) -> Non
 def test_it_runs_without_torch(
     artifact: Artifact, folder: Path, tmp_path: Path, run_without: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    missing = ["torch", "onnx", "onnxsim", "onnxscript", "pycocotools", "exporters"]
+    missing = ["torch", "onnx", "onnxsim", "onnxscript", "hotcoco", "exporters"]
     done = run_without(missing, "detect", str(artifact.folder), str(folder), "--output", str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "detections.json").exists()

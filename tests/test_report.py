@@ -13,14 +13,13 @@ import pytest
 from exporters.torch_runtime import TorchRuntime
 from runtimes import Detections, Detector, ModelSpec
 from yolox_deploy.data.dataset import Dataset, LabelledImage, labelled_image
-from yolox_deploy.evaluate import coco_figures
+from yolox_deploy.evaluator import coco_evaluation
 from yolox_deploy.model.yolox import YOLOX
-from yolox_deploy.results import coco_results
 from yolox_deploy.training import report
 from yolox_deploy.training.confusion import confusion_matrix
 from yolox_deploy.training.history import EpochRecord, history_json, read_history
 from yolox_deploy.training.pictures import batch_picture, predictions_picture
-from yolox_deploy.training.report import ap_by_class, coco_precision, write_report
+from yolox_deploy.training.report import ap_by_class, write_report
 
 FIGURES = dict.fromkeys(("AP", "AP50", "AP75"), 0.5)
 
@@ -65,16 +64,13 @@ def test_what_lies_in_a_crowd_is_neither_right_nor_wrong() -> None:
 
 def test_ap_by_class_is_what_ap_is_the_mean_of(dataset: Dataset) -> None:
     detections = [found((10, 10, 48, 50, 0.9, 0), (60, 10, 90, 40, 0.6, 1)), found((20, 20, 60, 50, 0.8, 0)), found()]
-    entries = [
-        entry
-        for image, one in zip(dataset.images, detections, strict=True)
-        for entry in coco_results(one, image.image_id, dataset.category_ids)
-    ]
-    values = ap_by_class(coco_precision(dataset, entries), dataset.class_names)
+    evaluation = coco_evaluation(dataset, detections, dataset.category_ids)
+    values = ap_by_class(evaluation.precision, dataset.class_names)
     assert values["dog"] == pytest.approx(1.0)
     assert 0 < values["cat"] < 1
-    assert np.mean(list(values.values())) == pytest.approx(coco_figures(dataset, entries).AP)
-    assert ap_by_class(coco_precision(dataset, []), dataset.class_names) == {"cat": 0, "dog": 0}
+    assert np.mean(list(values.values())) == pytest.approx(evaluation.figures.AP)
+    nothing = coco_evaluation(dataset, [found()] * 3, dataset.category_ids)
+    assert ap_by_class(nothing.precision, dataset.class_names) == {"cat": 0, "dog": 0}
 
 
 def test_the_history_is_kept() -> None:

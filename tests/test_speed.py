@@ -87,7 +87,7 @@ def test_a_worker_answers_from_a_process_of_its_own(artifact: Artifact, images: 
         assert worker.warm_up().runs >= 20
         times = worker.run_round(3)
         assert len(times) == 3 and all(one.total > one.engine > 0 for one in times)
-        assert worker.throughput(2, 1, 0.3) > 0
+        assert worker.throughput(1, 0.3) > 0
         assert 20 < worker.peak_memory() < 2000
     worker.close()
 
@@ -121,22 +121,20 @@ def test_every_way_to_share_the_cores(artifact: Artifact, images: list[Image]) -
     assert len(loads) == 2
     assert [(way.streams, way.threads, way.batch) for way in found] == [(1, 2, 1), (1, 2, 2), (2, 1, 1), (2, 1, 2)]
     assert all(way.images_per_second > 0 for way in found)
-    assert stream_options(artifact.folder, 2, 4) == {"threads": 2}
+    assert stream_options(artifact.folder, 2, 4) == {"streams": 2, "threads": 2}
 
 
 def test_a_stream_that_fails_ends_the_measurement(artifact: Artifact, images: list[Image]) -> None:
     """A worker whose detector cannot take a larger batch, say, is no worker that nobody hears of again."""
     desk = Desk()
-    desk.open(str(artifact.folder), images, {"threads": 1})
-    detector = desk.detector
-    assert detector is not None
+    desk.open(str(artifact.folder), images, {"threads": 1, "streams": 2})
 
-    def refuse(images: list[Image]) -> None:
+    def refuse(detector: Detector, images: list[Image]) -> None:
         raise UserError("no memory")
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match="no memory"):
-        patch.setattr(type(detector), "__call__", lambda self, images: refuse(images))
-        desk.throughput(2, 1, 0.2)
+        patch.setattr(Detector, "_detect", refuse)
+        desk.throughput(1, 0.2)
     desk.close()
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 from tqdm import tqdm
@@ -22,9 +19,9 @@ from runtimes.spec import ModelSpec
 from .console import require, run
 from .data.dataset import Dataset
 from .data.open import open_dataset
+from .evaluator import CocoFigures, coco_evaluation
 from .files import check_output_file, write_text
 from .options import ForeignOptions, check_positive, check_thresholds, open_artifact
-from .results import coco_results
 
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
 
@@ -50,35 +47,12 @@ class EvaluateConfig:
     batch: int = 1
     """Images at a time, where the model takes any number."""
     threads: int | None = None
-    """Threads of the backend for one image."""
+    """Threads of the backend for one image; unset, the cores there are, shared out between the streams."""
+    streams: int | None = None
+    """Images (or batches) that are worked on at a time; unset, one for each core. A checkpoint takes one."""
     device: str = "cpu"
     """Where a checkpoint runs: cpu, cuda, mps."""
     foreign: Annotated[ForeignOptions, tyro.conf.arg(name="")] = field(default_factory=ForeignOptions)
-
-
-@dataclass(frozen=True)
-class CocoFigures:
-    """Average precision and recall over IoU 0.50:0.95 as fractions. Names as COCO's: s, m, l are object sizes."""
-
-    AP: float
-    AP50: float
-    AP75: float
-    APs: float
-    APm: float
-    APl: float
-    AR1: float
-    AR10: float
-    AR100: float
-    ARs: float
-    ARm: float
-    ARl: float
-
-    def __str__(self) -> str:
-        rows = [f"{name:>6}  {value:6.4f}" for name, value in asdict(self).items()]
-        return "\n".join(f"{left}    {right}" for left, right in zip(rows[:6], rows[6:], strict=True))
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2) + "\n"
 
 
 def evaluate(detector: Detector, dataset: Dataset, batch: int = 1) -> CocoFigures:
@@ -87,22 +61,13 @@ def evaluate(detector: Detector, dataset: Dataset, batch: int = 1) -> CocoFigure
     Raises `InvalidInput` where the classes of model and data set do not fit.
     """
     categories = match_categories(detector.spec, dataset)
-    return coco_figures(dataset, dataset_results(dataset, detect_all(detector, dataset, batch), categories))
+    return coco_evaluation(dataset, detect_all(detector, dataset, batch), categories).figures
 
 
 def detect_all(detector: Detector, dataset: Dataset, batch: int = 1) -> list[Detections]:
     """The detections in every image of the data set, in its order. Shows a progress bar."""
     images = tqdm(dataset.read_images(), unit="image", desc=f"detecting ({detector.spec.name})")
     return list(detector.detect_stream(images, batch))
-
-
-def dataset_results(dataset: Dataset, found: Sequence[Detections], categories: Sequence[int]) -> list[dict[str, Any]]:
-    """Detections in every image of the data set as entries in COCO's results format."""
-    return [
-        entry
-        for image, detections in zip(dataset.images, found, strict=True)
-        for entry in coco_results(detections, image.image_id, categories)
-    ]
 
 
 def match_categories(spec: ModelSpec, dataset: Dataset) -> tuple[int, ...]:
@@ -123,29 +88,6 @@ def match_categories(spec: ModelSpec, dataset: Dataset) -> tuple[int, ...]:
     )
 
 
-def coco_figures(dataset: Dataset, results: Sequence[dict[str, Any]]) -> CocoFigures:
-    """The twelve figures by pycocotools, of results in COCO's format."""
-    if not results:
-        return CocoFigures(*[0.0] * 12)
-    return CocoFigures(*(float(value) for value in coco_evaluation(dataset, results).stats))
-
-
-def coco_evaluation(dataset: Dataset, results: Sequence[dict[str, Any]]) -> Any:
-    """pycocotools' COCOeval of results, of which there is at least one, evaluated and summarized."""
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    truth = COCO()
-    truth.dataset = dataset.truth()
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints tables of its own
-        truth.createIndex()
-        evaluation = COCOeval(truth, truth.loadRes(results), "bbox")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return evaluation
-
-
 def open_model(config: EvaluateConfig) -> Detector:
     """The detector for an artifact or a checkpoint."""
     if config.model.suffix not in CHECKPOINT_SUFFIXES:
@@ -153,7 +95,16 @@ def open_model(config: EvaluateConfig) -> Detector:
             raise InvalidInput("--input-size is for checkpoints; an artifact has its own.")
         if config.device != "cpu":
             raise InvalidInput("--device is for checkpoints.")
-        return open_artifact(config.model, config.foreign, config.score_threshold, config.nms_threshold, config.threads)
+        return open_artifact(
+            config.model,
+            config.foreign,
+            config.score_threshold,
+            config.nms_threshold,
+            config.threads,
+            config.streams,
+        )
+    if config.streams is not None:
+        raise InvalidInput("--streams is for artifacts.")
     require("torch")
     from .model.open import open_checkpoint
 
@@ -165,9 +116,9 @@ def open_model(config: EvaluateConfig) -> Detector:
 
 
 def command(config: EvaluateConfig) -> None:
-    require("pycocotools")
+    require("hotcoco")
     check_thresholds(score_threshold=config.score_threshold, nms_threshold=config.nms_threshold)
-    check_positive(batch=config.batch, threads=config.threads)
+    check_positive(batch=config.batch, threads=config.threads, streams=config.streams)
     if config.json is not None:
         check_output_file(config.json, "--json")
     dataset = open_dataset(config.data, () if config.split is None else (config.split,))

@@ -135,7 +135,7 @@ def _variant_of(weights: Path) -> VariantName:
 
 def check(config: TrainConfig) -> None:
     """Raise `InvalidInput` for what can be known to be wrong before any work."""
-    require("torch", "lightning_fabric", "psutil", "pycocotools")
+    require("torch", "lightning_fabric", "psutil", "hotcoco")
     check_recipe(config.recipe)
     hardware = config.hardware
     check_positive(

@@ -30,7 +30,7 @@ from yolox_deploy.files import check_output_file, write_text
 from yolox_deploy.options import ForeignOptions, check_positive
 
 from ..reference import find_weights
-from .contenders import baseline_of, check_names, contenders_of, without_doubles
+from .contenders import baseline_of, check_names, contenders_of
 from .speed import SpeedPlan
 
 CPU_TARGETS = ("onnx", "openvino", "ncnn")
@@ -100,7 +100,7 @@ def check(config: CompareConfig) -> None:
         if path is not None:
             check_output_file(path, option)
     if config.data is not None:
-        require("pycocotools")
+        require("hotcoco")
     if not config.artifacts and config.first.export is None:
         raise InvalidInput("name artifacts to compare, or --export MODEL to export some first.")
     if config.reference is None and config.first.export is None:
@@ -199,7 +199,7 @@ def command(config: CompareConfig) -> None:
     baseline = baseline_of([contender.name for contender in contenders], config.baseline)
     specs = read_specs(contenders, dataset)
     task = Task(
-        contenders=without_doubles(contenders, specs),
+        contenders=contenders,
         specs=specs,
         baseline=baseline,
         reference=reference,

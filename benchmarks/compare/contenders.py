@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from runtimes.errors import InvalidInput
@@ -10,7 +10,7 @@ from runtimes.load import is_artifact, model_file
 from runtimes.spec import ModelSpec
 from runtimes.trt_engine import LIBRARIES
 
-from .speed import BF16, Contender, is_bf16
+from .speed import BF16, Contender
 
 
 def contenders_of(arguments: Sequence[str], threads: int, bf16: bool) -> list[Contender]:
@@ -35,11 +35,6 @@ def check_names(names: Sequence[str]) -> None:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise InvalidInput(f"two artifacts are called {twice!r}: NAME=PATH gives one another name.")
-
-
-def without_doubles(contenders: Sequence[Contender], specs: Mapping[str, ModelSpec]) -> list[Contender]:
-    """An int8 file computes the same whether or not it is asked for bf16."""
-    return [one for one in contenders if not (specs[one.name].precision == "int8" and is_bf16(one))]
 
 
 def _split(argument: str) -> tuple[str, Path]:

@@ -22,7 +22,8 @@ from runtimes.proof import sha256_file
 from runtimes.spec import ModelSpec
 from yolox_deploy.accuracy import SCORE_THRESHOLD
 from yolox_deploy.data.dataset import Dataset
-from yolox_deploy.evaluate import CHECKPOINT_SUFFIXES, coco_figures, dataset_results, detect_all, match_categories
+from yolox_deploy.evaluate import CHECKPOINT_SUFFIXES, detect_all, match_categories
+from yolox_deploy.evaluator import coco_evaluation
 from yolox_deploy.int8 import evenly
 from yolox_deploy.options import ForeignOptions
 
@@ -31,7 +32,7 @@ from ..reference import open_reference
 from .comparison import Comparison, Row
 from .intervals import speed_ratio
 from .roofline import convolution_gflops, measured_peaks
-from .speed import Contender, Speed, SpeedPlan, Throughput, Timing, batches_of, is_bf16, measure, sweep_throughput
+from .speed import Contender, Throughput, Timing, batches_of, is_bf16, measure, sweep_throughput
 from .task import Task, is_engine, model_files, size_text
 from .worst import WorstImage, worst_images
 
@@ -39,7 +40,6 @@ TIMED_IMAGES = 16
 
 # bf16 keeps 8 bits of a number where fp16 keeps 11.
 BF16_TOLERANCE = replace(TOLERANCES["fp16"], mean_box=0.05, mean_score=0.03)
-FEWEST_LAUNCHES = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +96,7 @@ def gather(task: Task, start: float) -> tuple[Comparison, list[WorstImage]]:
         )
         for contender in task.contenders
     ]
-    doubts += warnings(loads, speed.drift(task.baseline)) + unsteady(speed) + few_launches(task.plan)
+    doubts += warnings(loads, speed.drift(task.baseline)) + speed.doubts(task.plan)
     return (
         Comparison(
             reference=str(task.reference),
@@ -134,8 +134,8 @@ def open_standard(path: Path, foreign: ForeignOptions, size: tuple[int, int]) ->
 
 
 def computes(spec: ModelSpec, contender: Contender) -> str:
-    """What the convolutions compute in: processors widen fp16 files, GPUs do not."""
-    if is_bf16(contender):
+    """What the convolutions compute in: processors widen fp16 files, GPUs do not. In int8, all but a few."""
+    if spec.precision != "int8" and is_bf16(contender):
         return "bf16"
     return "fp32" if spec.precision == "fp16" and not is_engine(contender.artifact) else spec.precision
 
@@ -145,8 +145,7 @@ def measure_accuracy(detector: Detector, dataset: Dataset | None) -> Accuracy:
         return Accuracy(None, [])
     categories = match_categories(detector.spec, dataset)
     found = detect_all(Detector(detector.runtime, SCORE_THRESHOLD), dataset)
-    results = dataset_results(dataset, found, categories)
-    return Accuracy(asdict(coco_figures(dataset, results)), found)
+    return Accuracy(asdict(coco_evaluation(dataset, found, categories).figures), found)
 
 
 def measure_parity(
@@ -157,17 +156,6 @@ def measure_parity(
     bar = tqdm(images, unit="image", desc=f"parity {name}")
     report = compare(standard.runtime, detector.runtime, images, tolerance, progress=lambda _: bar)
     return {"passed": bool(report), "text": str(report), **asdict(report)}
-
-
-def few_launches(plan: SpeedPlan) -> list[str]:
-    if plan.launches >= FEWEST_LAUNCHES:
-        return []
-    return ["The intervals hold for these processes alone, not for others: give more --launches."]
-
-
-def unsteady(speed: Speed) -> list[str]:
-    names = [name for name, timing in speed.timings.items() if not all(warmup.steady for warmup in timing.warmups)]
-    return [f"{name} was still not steady after its warm-up." for name in names]
 
 
 def make_row(

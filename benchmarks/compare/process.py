@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from runtimes.detections import Detections
 from runtimes.errors import UserError
 from runtimes.preprocess import Image
 
@@ -28,9 +29,12 @@ class WorkerDied(UserError):
 
 
 class Worker:
-    """One artifact in a process of its own. Raises `WorkerDied` where that ends, `UserError` for what it reports."""
+    """One artifact in a process of its own. Raises `WorkerDied` where that ends, `UserError` for what it reports.
 
-    def __init__(self, artifact: Path, images: Sequence[Image], options: dict[str, Any]) -> None:
+    options, program: those of a `speed.Contender`.
+    """
+
+    def __init__(self, artifact: Path, images: Sequence[Image], options: dict[str, Any], program: str = "") -> None:
         self.artifact = artifact
         key = secrets.token_bytes(16)
         command, environment = [sys.executable, "-c", SERVE], {**os.environ, KEY: key.hex()}
@@ -43,7 +47,8 @@ class Worker:
             if not address:
                 raise WorkerDied(f"no process for {artifact} could be started: its error stands above.")
             self._pipe = Client(address, authkey=key)
-            self.load_milliseconds: float = self._ask("open", str(artifact.absolute()), list(images), options)
+            path = str(artifact.absolute())
+            self.load_milliseconds: float = self._ask("open", path, list(images), options, program)
         except BaseException:
             self.close()
             raise
@@ -56,8 +61,13 @@ class Worker:
         found: list[StageTimes] = self._ask("run_round", runs)
         return found
 
-    def throughput(self, streams: int, batch: int, seconds: float) -> float:
-        found: float = self._ask("throughput", streams, batch, seconds)
+    def detect(self) -> list[Detections]:
+        """What is found in each of the images."""
+        found: list[Detections] = self._ask("detect")
+        return found
+
+    def throughput(self, batch: int, seconds: float) -> float:
+        found: float = self._ask("throughput", batch, seconds)
         return found
 
     def peak_memory(self) -> float:

@@ -33,15 +33,21 @@ BF16: dict[str, dict[str, Any]] = {".xml": {"inference_precision": "bf16"}, ".pa
 FREE_BATCHES = (1, 2, 4, 8)
 
 ROUND_SECONDS, LEAST_RUNS, MOST_RUNS = 0.2, 3, 20
+FEWEST_LAUNCHES = 2
 
 
 @dataclass(frozen=True)
 class Contender:
-    """name: what it is called in tables. options: those of `runtimes.load`, such as threads."""
+    """name: what it is called in tables. options: those of `runtimes.load`, such as threads.
+
+    program: "module:Class" of what runs the file in place of `runtimes.load`, called with the path and the options; see
+    `benchmarks.stages.Program`.
+    """
 
     name: str
     artifact: Path
     options: dict[str, Any] = field(default_factory=dict)
+    program: str = ""
 
 
 def is_bf16(contender: Contender) -> bool:
@@ -86,11 +92,19 @@ class Speed:
     timings: dict[str, Timing]
     loads: list[Load]
 
-    def drift(self, name: str) -> float:
+    def drift(self, name: str, stage: str = "engine") -> float:
         """By how much a contender's slowest round was slower than its fastest; the outermost tenths left out."""
-        medians = [median(times) for launch in self.timings[name].of("engine") for times in launch]
+        medians = [median(times) for launch in self.timings[name].of(stage) for times in launch]
         low, high = np.percentile(medians, [10, 90])
         return float(high / low - 1)
+
+    def doubts(self, plan: SpeedPlan) -> list[str]:
+        """What its own times and its plan say against it, in sentences."""
+        unsteady = [name for name, own in self.timings.items() if not all(warmup.steady for warmup in own.warmups)]
+        found = [f"{name} was still not steady after its warm-up." for name in unsteady]
+        if plan.launches < FEWEST_LAUNCHES:
+            found.append("The intervals hold for these processes alone, not for others: give more --launches.")
+        return found
 
 
 def measure(contenders: Sequence[Contender], images: Sequence[Image], plan: SpeedPlan) -> Speed:
@@ -102,7 +116,8 @@ def measure(contenders: Sequence[Contender], images: Sequence[Image], plan: Spee
             with ExitStack() as stack:
                 workers, runs = {}, {}
                 for contender in contenders:
-                    worker = stack.enter_context(Worker(contender.artifact, images, contender.options))
+                    opened = Worker(contender.artifact, images, contender.options, contender.program)
+                    worker = stack.enter_context(opened)
                     workers[contender.name] = worker
                     timings[contender.name].load_milliseconds.append(worker.load_milliseconds)
                     timings[contender.name].launches.append([])
@@ -129,7 +144,7 @@ def runs_in_round(warmup: Warmup) -> int:
 
 @dataclass(frozen=True)
 class Throughput:
-    """images a second from images to boxes, with so many threads of the app, each with so many of the backend.
+    """images a second from images to boxes, with so many streams, each with so many threads of the backend.
 
     batch: images that each of them gives at a time.
     """
@@ -153,7 +168,7 @@ def sweep_throughput(
         with Worker(contender.artifact, images, options) as worker:
             start = usage([worker.pid])
             for batch in batches:
-                rate = worker.throughput(streams, batch, seconds)
+                rate = worker.throughput(batch, seconds)
                 found.append(Throughput(streams, cores // streams, batch, rate))
             loads.append(load_between(start, usage([worker.pid])))
     return found, loads
@@ -166,9 +181,5 @@ def batches_of(spec: ModelSpec) -> tuple[int, ...]:
 
 def stream_options(artifact: Path, streams: int, cores: int) -> dict[str, Any]:
     """The options of `runtimes.load` with which so many streams share the cores, or the GPU."""
-    suffix = model_file(artifact).suffix
-    if suffix in (".engine", ".rtx"):
-        return {"contexts": streams}
-    if suffix == ".xml" and streams > 1:  # its threads are those of all streams together
-        return {"threads": cores, "performance_hint": "THROUGHPUT", "streams": streams}
-    return {"threads": cores // streams}
+    engine = model_file(artifact).suffix in (".engine", ".rtx")
+    return {"streams": streams} if engine else {"streams": streams, "threads": cores // streams}

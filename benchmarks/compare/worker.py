@@ -1,34 +1,36 @@
 """What runs in a process of its own for one artifact: started and asked by `process.Worker`.
 
-It imports the runtimes alone, so that its memory and its load time are those of an app that embeds them.
+It imports the runtimes alone, so that its memory and its load time are those of an app that embeds them. Another
+program is imported when it is opened.
 """
 
 from __future__ import annotations
 
-import math
+import importlib
 import os
 import signal
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import cycle
 from multiprocessing.connection import Listener
-from pathlib import Path
 from statistics import median
 from typing import Any
 
+from runtimes.detections import Detections
 from runtimes.detector import Detector
 from runtimes.errors import UserError
 from runtimes.load import load
 from runtimes.preprocess import Image
 
-from ..stages import StageTimes, detect_timed
+from ..memory import peak_memory
+from ..stages import Program, StageTimes, call_timed, detect_timed
 
 KEY = "YOLOX_BENCHMARK_KEY"  # environment variable with what proves that the caller is ours
 
 # Warm enough: two windows of runs in a row have the same median within this share, after so many seconds at least.
 WINDOW, STEADY, LEAST_SECONDS, MOST_SECONDS = 10, 0.03, 0.2, 15.0
-WARM_CALLS = 5  # of each stream
+WARM_BATCHES = 5  # of each stream
 
 
 @dataclass(frozen=True)
@@ -44,16 +46,21 @@ class Desk:
     """What can be asked of a worker, one method a question."""
 
     def __init__(self) -> None:
-        self.detector: Detector | None = None
+        self.detector: Detector | Program | None = None
         self.images: Sequence[Image] = ()
         self.turn = 0
 
-    def open(self, artifact: str, images: Sequence[Image], options: dict[str, Any]) -> float:
-        """Load the artifact. Returns the milliseconds to the first detections."""
+    def open(self, artifact: str, images: Sequence[Image], options: dict[str, Any], program: str = "") -> float:
+        """Load the artifact, or give it to a program, "module:Class". Returns the milliseconds to first detections."""
         start = time.perf_counter()
-        self.detector, self.images = load(artifact, **options), images
-        self._detect(0, self.detector.spec.batch or 1)
+        self.images = images
+        self.detector = named(program)(artifact, **options) if program else load(artifact, **options)
+        self._detect(self._batch(0, self._batch_size()))
         return 1e3 * (time.perf_counter() - start)
+
+    def detect(self) -> list[Detections]:
+        """What is found in each of the images."""
+        return [self._detect([image])[0] for image in self.images]
 
     def warm_up(self) -> Warmup:
         """Run until the times are steady."""
@@ -73,25 +80,21 @@ class Desk:
             self._next()
         return [self._next() for _ in range(runs)]
 
-    def throughput(self, streams: int, batch: int, seconds: float) -> float:
-        """Images a second that threads of their own get through one shared detector, from images to boxes."""
-        end = [math.inf]
-
-        def warm(index: int) -> None:
-            for turn in range(WARM_CALLS):
-                self._detect(turn + index, batch)
-
-        def stream(index: int) -> int:
-            count = 0
-            while time.perf_counter() < end[0]:
-                count += self._detect(count // batch + index, batch)
-            return count
-
-        with ThreadPoolExecutor(streams) as pool:
-            list(pool.map(warm, range(streams)))  # what fails, fails here
-            start = time.perf_counter()
-            end[0] = start + seconds
-            return sum(pool.map(stream, range(streams))) / (time.perf_counter() - start)
+    def throughput(self, batch: int, seconds: float) -> float:
+        """Images a second of one endless sequence, from images to boxes, on as many streams as were opened."""
+        detector = self._open_detector()
+        if not isinstance(detector, Detector):
+            raise UserError("throughput is measured of artifacts alone.")
+        found = detector.detect_stream(cycle(self.images), batch)
+        size = detector.spec.batch or batch
+        for _ in range(WARM_BATCHES * size * detector.streams):
+            next(found)
+        start, count = time.perf_counter(), 0
+        while time.perf_counter() - start < seconds:
+            for _ in range(size):
+                next(found)
+            count += size
+        return count / (time.perf_counter() - start)
 
     def peak_memory(self) -> float:
         """MiB that this process has taken at most, but for the images that it was given to detect in."""
@@ -102,24 +105,37 @@ class Desk:
             self.detector.close()
             self.detector = None
 
-    def _open_detector(self) -> Detector:
+    def _open_detector(self) -> Detector | Program:
         if self.detector is None:
             raise UserError("no artifact is open.")
         return self.detector
 
     def _next(self) -> StageTimes:
         self.turn += 1
-        detector = self._open_detector()
-        size = detector.spec.batch or 1
-        return detect_timed(detector, self._batch(self.turn, size))[1].share(size)
+        detector, size = self._open_detector(), self._batch_size()
+        batch = self._batch(self.turn, size)
+        if isinstance(detector, Detector):
+            return detect_timed(detector, batch)[1].share(size)
+        return call_timed(detector, batch[0])[1]
 
-    def _detect(self, turn: int, size: int) -> int:
-        """Detect in one batch; returns how many images that were."""
-        return len(self._open_detector()(self._batch(turn, size)))
+    def _detect(self, images: list[Image]) -> list[Detections]:
+        detector = self._open_detector()
+        return detector(images) if isinstance(detector, Detector) else [detector(image) for image in images]
+
+    def _batch_size(self) -> int:
+        detector = self._open_detector()
+        return (detector.spec.batch or 1) if isinstance(detector, Detector) else 1
 
     def _batch(self, turn: int, size: int) -> list[Image]:
         """The images of one batch, others each turn."""
         return [self.images[(turn * size + index) % len(self.images)] for index in range(size)]
+
+
+def named(program: str) -> Callable[..., Program]:
+    """The class that "module:Class" names."""
+    module, _, name = program.partition(":")
+    found: Callable[..., Program] = getattr(importlib.import_module(module), name)
+    return found
 
 
 def is_steady(times: Sequence[float]) -> bool:
@@ -128,18 +144,6 @@ def is_steady(times: Sequence[float]) -> bool:
         return False
     before, now = median(times[-2 * WINDOW : -WINDOW]), median(times[-WINDOW:])
     return abs(now - before) <= STEADY * before
-
-
-def peak_memory() -> float:
-    """MiB that this process has taken at most."""
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
-    except (OSError, StopIteration):  # not Linux. There, getrusage would count what the parent had before
-        import psutil
-
-        info = psutil.Process().memory_info()
-        return float(getattr(info, "peak_wset", info.rss)) / 2**20
 
 
 def serve() -> None:

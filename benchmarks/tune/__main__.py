@@ -89,7 +89,7 @@ class TuneConfig:
 
 def check(config: TuneConfig) -> None:
     """Raise for what can be known to be wrong before any work."""
-    require("torch", "onnx", "onnxruntime", "onnxscript", "onnxsim", "pycocotools", "psutil")
+    require("torch", "onnx", "onnxruntime", "onnxscript", "onnxsim", "hotcoco", "psutil")
     if (config.budget_ms is None) == (config.min_ap is None):
         raise InvalidInput("say what counts: --budget-ms MILLISECONDS or --min-ap POINTS, one of them.")
     if config.budget_ms is not None and not config.budget_ms > 0:

@@ -40,7 +40,7 @@ class Result:
             return []
         arguments = "".join(f", {name}={value!r}" for name, value in self.options.items())
         streams, shared = won.way.streams, " an image of all cores together" if self.aim == "throughput" else ""
-        calls = "" if streams == 1 else f"  # and {streams} threads of your app that call it"
+        calls = "" if streams == 1 else "  # and detector.detect_stream(images)"
         return [
             f"\nbest for {self.goal}: {won.way}, {won.milliseconds:.2f} ms{shared}, AP {won.ap:.2f}",
             "    from runtimes import load",

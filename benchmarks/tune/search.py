@@ -35,7 +35,7 @@ class Build:
 
 @dataclass(frozen=True)
 class Way:
-    """A build, and how it runs: so many streams (threads of the app that call it), each with threads of the backend."""
+    """A build, and how it runs: so many streams, each with threads of the backend."""
 
     build: Build
     streams: int

@@ -98,7 +98,7 @@ def check(config: V100Config) -> None:
     if config.runs < LEAST_RUNS:
         raise InvalidInput(f"--runs must be at least {LEAST_RUNS}, not {config.runs}.")
     if config.data is not None:
-        require("pycocotools")
+        require("hotcoco")
     if config.json is not None:
         require("psutil")
         check_output_file(config.json, "--json")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -67,33 +66,6 @@ class Dataset:
     def read_images(self) -> ImageFiles:
         """Every image in order, BGR uint8, read when it is asked for."""
         return ImageFiles([image.path for image in self.images])
-
-    def truth(self) -> dict[str, list[dict[str, Any]]]:
-        """All of it in COCO's format, for pycocotools. Annotations are numbered from 1: it takes id 0 for "none"."""
-        annotations = [entry for image in self.images for entry in self._annotations(image)]
-        return {
-            "images": [
-                {"id": image.image_id, "file_name": image.path.name, "height": image.size[0], "width": image.size[1]}
-                for image in self.images
-            ],
-            "annotations": [{"id": number, **entry} for number, entry in enumerate(annotations, 1)],
-            "categories": [{"id": number, "name": name} for number, name in self.categories.items()],
-        }
-
-    def _annotations(self, image: LabelledImage) -> list[dict[str, Any]]:
-        corners, sides = image.boxes[:, :2], image.boxes[:, 2:] - image.boxes[:, :2]
-        boxes = np.concatenate([corners, sides], axis=1).tolist()
-        columns = zip(boxes, image.class_ids.tolist(), image.area.tolist(), image.crowd.tolist(), strict=True)
-        return [
-            {
-                "image_id": image.image_id,
-                "category_id": self.category_ids[class_id],
-                "bbox": box,
-                "area": area,
-                "iscrowd": int(crowd),
-            }
-            for box, class_id, area, crowd in columns
-        ]
 
 
 Splits = dict[str, Callable[[], Dataset]]  # the splits of a data set, and what reads each

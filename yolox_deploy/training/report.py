@@ -11,6 +11,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from exporters.torch_runtime import TorchRuntime
@@ -18,14 +19,8 @@ from runtimes.detector import Detector
 from runtimes.preprocess import Image
 from yolox_deploy.console import is_installed
 from yolox_deploy.data.dataset import Dataset
-from yolox_deploy.evaluate import (
-    CocoFigures,
-    coco_evaluation,
-    coco_figures,
-    dataset_results,
-    detect_all,
-    match_categories,
-)
+from yolox_deploy.evaluate import detect_all, match_categories
+from yolox_deploy.evaluator import coco_evaluation
 from yolox_deploy.files import replacing, write_text
 
 from .confusion import confusion_matrix
@@ -73,15 +68,14 @@ def write_report(
     """
     categories = match_categories(detector.spec, dataset)
     found = detect_all(detector, dataset, 8)
-    entries = dataset_results(dataset, found, categories)
-    precision = coco_precision(dataset, entries)
+    evaluation = coco_evaluation(dataset, found, categories)
     results = Results(
         variant=detector.spec.name,
         class_names=dataset.class_names,
         best_epoch=best_epoch,
         epochs=len(history),
-        figures=asdict(coco_figures(dataset, entries)) if entries else asdict(CocoFigures(*[0.0] * 12)),
-        ap_by_class=ap_by_class(precision, dataset.class_names),
+        figures=asdict(evaluation.figures),
+        ap_by_class=ap_by_class(evaluation.precision, dataset.class_names),
         seconds=sum(record.seconds for record in history),
         device=str(detector.runtime.device) if isinstance(detector.runtime, TorchRuntime) else "",
         options=options,
@@ -91,7 +85,7 @@ def write_report(
     write_picture(folder / "predictions.jpg", predictions_picture(dataset, found, detector.spec.class_names))
     if is_installed("matplotlib"):
         plot_curves(history, best_epoch, tail_epoch, folder / "curves.png")
-        plot_precision_recall(precision[0], dataset.class_names, folder / "precision_recall.png")
+        plot_precision_recall(evaluation.precision[0], dataset.class_names, folder / "precision_recall.png")
         classes = [dataset.category_ids.index(number) for number in categories]
         matrix = confusion_matrix(dataset.images, found, classes, len(dataset.categories))
         plot_confusion(matrix, dataset.class_names, folder / "confusion.png")
@@ -100,15 +94,8 @@ def write_report(
     return results
 
 
-def coco_precision(dataset: Dataset, entries: list[dict[str, Any]]) -> Any:
-    """(10, 101, C): precision at each IoU 0.50:0.95 and recall 0:1, for objects of all sizes; -1 without objects."""
-    if not entries:
-        return np.zeros((10, 101, len(dataset.categories)))
-    return coco_evaluation(dataset, entries).eval["precision"][:, :, :, 0, -1]
-
-
-def ap_by_class(precision: Any, names: Sequence[str]) -> dict[str, float]:
-    """AP of each class that has objects: the mean over IoU and recall, as COCO's."""
+def ap_by_class(precision: npt.NDArray[np.float64], names: Sequence[str]) -> dict[str, float]:
+    """AP of each class that has objects: the mean over IoU and recall, as COCO's, of an evaluation's precision."""
     means = {name: precision[:, :, index] for index, name in enumerate(names)}
     return {name: float(values[values > -1].mean()) for name, values in means.items() if (values > -1).any()}
 

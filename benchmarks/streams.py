@@ -1,0 +1,163 @@
+"""python -m benchmarks.streams: images a second of several streams against one image at a time on one thread.
+
+    python -m benchmarks.streams artifacts/* --images my_images
+
+Each artifact runs in fresh processes, one image at a time and in streams by turns. Checks that the streams detect the
+same, in the same order. Prints a table and ends with one JSON line.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+from tqdm import tqdm
+
+from runtimes.cores import usable_cores
+from runtimes.detections import Detections
+from runtimes.errors import InvalidInput
+from runtimes.load import load, model_file
+from runtimes.preprocess import Image
+from yolox_deploy.console import require, run
+from yolox_deploy.options import check_positive
+
+from .compare.contenders import contenders_of
+from .compare.intervals import Interval, speed_ratio
+from .compare.process import Worker
+from .compare.speed import Contender
+from .machine import Load, describe_machine, load_between, usage, warnings
+from .photos import some_images
+
+IMAGES = 16
+
+
+@dataclass(frozen=True)
+class StreamsConfig:
+    """Images a second of several streams, against one image at a time on one thread."""
+
+    artifacts: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Artifacts: folders or model files; NAME=PATH gives one a name of your own."""
+    images: Path | None = None
+    """Folder of images; unset, generated ones."""
+    streams: int | None = None
+    """Streams, of one thread each; unset, one for each core."""
+    bf16: bool = False
+    """Run what can compute in bf16 in that as well."""
+    launches: int = 3
+    """Fresh processes of each artifact."""
+    rounds: int = 4
+    """Turns of both ways in each launch."""
+    seconds: float = 1.5
+    """How long a turn takes."""
+
+
+@dataclass(frozen=True)
+class Streams:
+    """alone, together: images a second, one at a time and in streams. ratio: of the latter to the former.
+
+    identical: whether the detections of all images are the same, in the same order.
+    """
+
+    name: str
+    streams: int
+    alone: float
+    together: float
+    ratio: Interval
+    identical: bool
+
+    def row(self) -> str:
+        same = "yes" if self.identical else "NO"
+        return f"| {self.name} | {self.alone:.1f} | {self.together:.1f} | {self.ratio} | {same} |"
+
+
+def same(left: Detections, right: Detections) -> bool:
+    return all(np.array_equal(getattr(left, name), getattr(right, name)) for name in ("xyxy", "confidence", "class_id"))
+
+
+def detects_the_same(contender: Contender, images: Sequence[Image], streams: int) -> bool:
+    """Whether streams detect what one image at a time does, in order."""
+    found = []
+    for count in (1, streams):
+        options = {**contender.options, "streams": count}
+        with load(contender.artifact, score_threshold=0.01, **options) as detector:
+            found.append(list(detector.detect_stream([*images] * 4)))
+    return len(found[0]) == len(found[1]) and all(map(same, *found))
+
+
+@contextmanager
+def both(contender: Contender, images: Sequence[Image], streams: int) -> Iterator[list[Worker]]:
+    """A process that works on one image at a time, and one with streams."""
+    with (
+        Worker(contender.artifact, images, contender.options) as alone,
+        Worker(contender.artifact, images, {**contender.options, "streams": streams}) as together,
+    ):
+        yield [alone, together]
+
+
+def measure(
+    contender: Contender, images: Sequence[Image], config: StreamsConfig, streams: int, bar: tqdm[None]
+) -> tuple[Streams, list[Load]]:
+    """The rates of both ways, by turns."""
+    times: list[list[list[list[float]]]] = [[], []]  # of each way, by launch and round: seconds an image
+    loads = []
+    for _ in range(config.launches):
+        with both(contender, images, streams) as workers:
+            for own in times:
+                own.append([])
+            start = usage([worker.pid for worker in workers])
+            for _ in range(config.rounds):
+                for own, worker in zip(times, workers, strict=True):
+                    own[-1].append([1 / worker.throughput(1, config.seconds)])
+                bar.update()
+            loads.append(load_between(start, usage([worker.pid for worker in workers])))
+    alone, together = (1 / float(np.median(own)) for own in times)
+    identical = detects_the_same(contender, images, streams)
+    return Streams(contender.name, streams, alone, together, speed_ratio(*times), identical), loads
+
+
+def command(config: StreamsConfig) -> None:
+    require("psutil")
+    check_positive(streams=config.streams, launches=config.launches, rounds=config.rounds)
+    if config.seconds <= 0:
+        raise InvalidInput(f"--seconds must be more than 0, not {config.seconds}.")
+    if not config.artifacts:
+        raise InvalidInput("name artifacts to measure.")
+    streams = config.streams or usable_cores()
+    if streams < 2:
+        raise InvalidInput("there is one core here: give --streams a number to see what more of them do.")
+    contenders = contenders_of(config.artifacts, 1, config.bf16)
+    for contender in contenders:
+        if model_file(contender.artifact).suffix in (".engine", ".rtx"):
+            raise InvalidInput(f"{contender.artifact} runs on a GPU; this measures the streams of a processor.")
+    images = some_images(config.images, IMAGES)
+    rows, loads = [], list[Load]()
+    with tqdm(total=len(contenders) * config.launches * config.rounds, unit="round") as bar:
+        for contender in contenders:
+            bar.set_description(contender.name)
+            row, own = measure(contender, images, config, streams, bar)
+            rows.append(row)
+            loads += own
+    print(f"| artifact | images/s, one at a time | images/s, {streams} streams | ratio [95 %] | same detections |")
+    print("|---|---|---|---|---|")
+    print("\n".join(row.row() for row in rows))
+    doubts = warnings(loads, 0)
+    print("".join(f"warning: {doubt}\n" for doubt in doubts), end="")
+    machine = asdict(describe_machine())
+    print(json.dumps({"rows": [asdict(row) for row in rows], "warnings": doubts, "machine": machine}))
+    if not all(row.identical for row in rows):
+        raise InvalidInput("streams detect something else than one image at a time.")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return run("python -m benchmarks.streams", StreamsConfig, command, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
