@@ -2,8 +2,8 @@
 
     python -m benchmarks.cold artifacts/* --official yolox_nano_not_decoded.onnx --image street.jpg
 
-Against a script as the official ONNX Runtime demo, which imports PyTorch for its preprocessing. Ours are the lines of
-the README's "Embed". All take turns. Prints a table and ends with one JSON line.
+Against a script as the official ONNX Runtime demo, which imports PyTorch for its preprocessing; and against the same
+without PyTorch. Ours are the lines of the README's "Embed". All take turns. Prints a table and ends with one JSON line.
 """
 
 from __future__ import annotations
@@ -128,10 +128,14 @@ def run_once(script: Script) -> Run:
 
 
 def scripts_of(config: ColdConfig, image: Path) -> list[Script]:
-    """The official demo's script first. Raises `InvalidInput` for what is no artifact or no official file."""
+    """The official demo's script first, as it is, and then as it could be.
+
+    Raises `InvalidInput` for what is no artifact or no official file.
+    """
     size = read_official(config.official).input_size
     options = json.dumps({"threads": config.threads, "size": size})
-    found = [Script(DEMO, [*OFFICIAL, str(config.official.absolute()), str(image), options])]
+    demo = [*OFFICIAL, str(config.official.absolute()), str(image), options]
+    found = [Script(f"{DEMO}, with PyTorch", [*demo, "torch"]), Script(f"{DEMO}, without", demo)]
     for one in contenders_of(config.artifacts, config.threads, bf16=False):
         arguments = [*OURS, str(one.artifact.absolute()), str(image), json.dumps(one.options)]
         found.append(Script(f"ours, {one.name}", arguments))
@@ -191,7 +195,7 @@ def command(config: ColdConfig) -> None:
         runs, doubts = measure(scripts, config.runs)
     rows = rows_of(scripts, runs)
     print(HEADER, *rows, "", sep="\n")
-    print(f"ms: of the whole process, with its start; speed, memory: against the {DEMO}, with the smallest and largest")
+    print("ms: of the whole process, with its start; speed, memory: against the first, with the smallest and largest")
     print("found: detections in the image, from each one's own threshold on", *doubts, sep="\n")
     summary = {"baseline": DEMO, "runs": config.runs, "warnings": doubts, "rows": [asdict(row) for row in rows]}
     print(json.dumps(summary))

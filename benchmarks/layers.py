@@ -29,6 +29,7 @@ from runtimes.onnx import OnnxRuntime
 from runtimes.openvino import OpenVINORuntime
 from runtimes.preprocess import preprocess
 from yolox_deploy.console import require, run
+from yolox_deploy.doctor import cpu
 from yolox_deploy.options import check_positive
 
 from .compare.roofline import measured_peaks
@@ -36,6 +37,9 @@ from .machine import describe_machine
 from .photos import some_images
 
 WARM_UP = 10
+
+# What ONNX Runtime and OpenVINO call them.
+CONVOLUTIONS = {"Conv", "FusedConv", "NhwcFusedConv", "QLinearConv", "Convolution", "GroupConvolution"}
 
 
 @dataclass(frozen=True)
@@ -151,7 +155,7 @@ def parts_of(timed: Sequence[Timed], work: dict[str, tuple[str, float]]) -> list
     """Joined by kind and precision, the longest first."""
     joined = defaultdict[tuple[str, str], list[tuple[float, float]]](list)
     for one in timed:
-        convolution = "Conv" in one.kind
+        convolution = one.kind in CONVOLUTIONS
         kind, gflop = work[module_of(one.name)] if convolution else (one.kind, 0.0)
         if one.milliseconds:
             joined[f"convolution {kind}" if convolution else kind, one.precision].append((gflop, one.milliseconds))
@@ -168,8 +172,8 @@ def command(config: LayersConfig) -> None:
     path = model_file(config.artifact)
     if path.suffix not in (".onnx", ".xml"):
         raise InvalidInput(f"{path} has no profiler: only ONNX Runtime and OpenVINO bring one.")
-    if config.bf16 and path.suffix != ".xml":
-        raise InvalidInput("--bf16 is for OpenVINO.")
+    if config.bf16 and (path.suffix != ".xml" or "bf16" not in cpu()):
+        raise InvalidInput("--bf16 is for OpenVINO, on a processor that computes it.")
     runtimes: dict[str, Callable[..., Any]] = {".onnx": OnnxRuntime, ".xml": OpenVINORuntime}
     spec = runtimes[path.suffix](path, threads=1).spec
     images = [preprocess([image] * (spec.batch or 1), spec)[0] for image in some_images(config.images, 4)]

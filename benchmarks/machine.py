@@ -19,7 +19,7 @@ from yolox_deploy.doctor import cpu
 
 PACKAGES = (
     "numpy", "opencv-python-headless", "torch", "onnx", "onnxruntime", "openvino", "nncf", "ncnn", "pnnx",
-    "tensorrt-cu13", "tensorrt-cu12", "tensorrt-rtx-cu13", "cuda-bindings", "hotcoco",
+    "tensorrt-cu13", "tensorrt-cu12", "tensorrt-rtx-cu13", "cuda-bindings", "hotcoco", "pycocotools", "rtmlib",
 )  # fmt: skip
 
 # Cores that others may take, share of time that the host may take, and change of speed, before a run is flagged.

@@ -31,9 +31,10 @@ from runtimes.spec import ModelSpec
 from yolox_deploy.console import require, run
 from yolox_deploy.options import check_positive
 
-from .compare.contenders import contenders_of
+from .compare.contenders import check_one_at_a_time, contenders_of
 from .compare.intervals import Interval, speed_ratio
 from .compare.speed import Contender, Speed, SpeedPlan, Timing, measure
+from .compare.task import read_specs
 from .machine import describe_machine, warnings
 from .photos import some_images
 
@@ -157,6 +158,7 @@ def command(config: OverheadConfig) -> None:
     if not config.artifacts:
         raise InvalidInput("name artifacts to measure.")
     contenders = contenders_of(config.artifacts, config.threads, config.bf16)
+    check_one_at_a_time(read_specs(contenders, None))
     alone = [bare(contender) for contender in contenders]
     images = some_images(config.images, IMAGES)
     plan = SpeedPlan(config.launches, config.rounds)

@@ -1,8 +1,9 @@
-"""python -m benchmarks.streams: images a second of several streams against one image at a time on one thread.
+"""python -m benchmarks.streams: images a second of several streams against one image at a time.
 
     python -m benchmarks.streams artifacts/* --images my_images
 
-Each artifact runs in fresh processes, one image at a time and in streams by turns. Checks that the streams detect the
+Each artifact runs in fresh processes, by turns: one image at a time on one thread, on as many threads as there are
+streams, and in streams. Checks that the streams detect the
 same, in the same order. Prints a table and ends with one JSON line.
 """
 
@@ -10,8 +11,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -28,10 +29,11 @@ from runtimes.preprocess import Image
 from yolox_deploy.console import require, run
 from yolox_deploy.options import check_positive
 
-from .compare.contenders import contenders_of
+from .compare.contenders import check_one_at_a_time, contenders_of
 from .compare.intervals import Interval, speed_ratio
 from .compare.process import Worker
 from .compare.speed import Contender
+from .compare.task import read_specs
 from .machine import Load, describe_machine, load_between, usage, warnings
 from .photos import some_images
 
@@ -40,7 +42,7 @@ IMAGES = 16
 
 @dataclass(frozen=True)
 class StreamsConfig:
-    """Images a second of several streams, against one image at a time on one thread."""
+    """Images a second of several streams, against one image at a time, on one thread and on as many."""
 
     artifacts: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Artifacts: folders or model files; NAME=PATH gives one a name of your own."""
@@ -60,7 +62,8 @@ class StreamsConfig:
 
 @dataclass(frozen=True)
 class Streams:
-    """alone, together: images a second, one at a time and in streams. ratio: of the latter to the former.
+    """alone, shared, together: images a second, one at a time on one thread, one at a time on as many threads as there
+    are streams, and in streams. ratio: of the last to the first.
 
     identical: whether the detections of all images are the same, in the same order.
     """
@@ -68,13 +71,14 @@ class Streams:
     name: str
     streams: int
     alone: float
+    shared: float
     together: float
     ratio: Interval
     identical: bool
 
     def row(self) -> str:
-        same = "yes" if self.identical else "NO"
-        return f"| {self.name} | {self.alone:.1f} | {self.together:.1f} | {self.ratio} | {same} |"
+        rates = f"{self.alone:.1f} | {self.shared:.1f} | {self.together:.1f}"
+        return f"| {self.name} | {rates} | {self.ratio} | {'yes' if self.identical else 'NO'} |"
 
 
 def same(left: Detections, right: Detections) -> bool:
@@ -91,35 +95,32 @@ def detects_the_same(contender: Contender, images: Sequence[Image], streams: int
     return len(found[0]) == len(found[1]) and all(map(same, *found))
 
 
-@contextmanager
-def both(contender: Contender, images: Sequence[Image], streams: int) -> Iterator[list[Worker]]:
-    """A process that works on one image at a time, and one with streams."""
-    with (
-        Worker(contender.artifact, images, contender.options) as alone,
-        Worker(contender.artifact, images, {**contender.options, "streams": streams}) as together,
-    ):
-        yield [alone, together]
-
-
 def measure(
     contender: Contender, images: Sequence[Image], config: StreamsConfig, streams: int, bar: tqdm[None]
-) -> tuple[Streams, list[Load]]:
-    """The rates of both ways, by turns."""
-    times: list[list[list[list[float]]]] = [[], []]  # of each way, by launch and round: seconds an image
+) -> tuple[Streams, list[Load], float]:
+    """The rates of all three ways, by turns; what else the machine did; and how its speed changed, less 1."""
+    ways = ({"threads": 1, "streams": 1}, {"threads": streams, "streams": 1}, {"threads": 1, "streams": streams})
+    # Seconds an image: of each way, by launch and round, one run each.
+    times: list[list[list[list[float]]]] = [[] for _ in ways]
     loads = []
     for _ in range(config.launches):
-        with both(contender, images, streams) as workers:
+        with ExitStack() as stack:
+            workers = [
+                stack.enter_context(Worker(contender.artifact, images, {**contender.options, **way})) for way in ways
+            ]
             for own in times:
                 own.append([])
             start = usage([worker.pid for worker in workers])
-            for _ in range(config.rounds):
-                for own, worker in zip(times, workers, strict=True):
+            for turn in range(config.rounds):
+                pairs = [*zip(times, workers, strict=True)]
+                for own, worker in pairs if turn % 2 == 0 else reversed(pairs):
                     own[-1].append([1 / worker.throughput(1, config.seconds)])
                 bar.update()
             loads.append(load_between(start, usage([worker.pid for worker in workers])))
-    alone, together = (1 / float(np.median(own)) for own in times)
-    identical = detects_the_same(contender, images, streams)
-    return Streams(contender.name, streams, alone, together, speed_ratio(*times), identical), loads
+    low, high = np.percentile(times[0], [10, 90])
+    rates = [1 / float(np.median(own)) for own in times]
+    ratio, identical = speed_ratio(times[0], times[2]), detects_the_same(contender, images, streams)
+    return Streams(contender.name, streams, *rates, ratio, identical), loads, float(high / low - 1)
 
 
 def command(config: StreamsConfig) -> None:
@@ -136,18 +137,20 @@ def command(config: StreamsConfig) -> None:
     for contender in contenders:
         if model_file(contender.artifact).suffix in (".engine", ".rtx"):
             raise InvalidInput(f"{contender.artifact} runs on a GPU; this measures the streams of a processor.")
+        check_one_at_a_time(read_specs([contender], None))
     images = some_images(config.images, IMAGES)
-    rows, loads = [], list[Load]()
+    rows, loads, drift = [], list[Load](), 0.0
     with tqdm(total=len(contenders) * config.launches * config.rounds, unit="round") as bar:
         for contender in contenders:
             bar.set_description(contender.name)
-            row, own = measure(contender, images, config, streams, bar)
+            row, own, change = measure(contender, images, config, streams, bar)
             rows.append(row)
-            loads += own
-    print(f"| artifact | images/s, one at a time | images/s, {streams} streams | ratio [95 %] | same detections |")
-    print("|---|---|---|---|---|")
+            loads, drift = loads + own, max(drift, change)
+    print("Images a second, from images to boxes; the ratio is that of the streams to one thread.")
+    print(f"| artifact | one thread | {streams} threads | {streams} streams | ratio [95 %] | same detections |")
+    print("|---|---|---|---|---|---|")
     print("\n".join(row.row() for row in rows))
-    doubts = warnings(loads, 0)
+    doubts = warnings(loads, drift)
     print("".join(f"warning: {doubt}\n" for doubt in doubts), end="")
     machine = asdict(describe_machine())
     print(json.dumps({"rows": [asdict(row) for row in rows], "warnings": doubts, "machine": machine}))

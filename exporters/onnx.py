@@ -30,7 +30,7 @@ try:
 except ImportError as error:
     raise MissingBackend(f"the ONNX exporter needs {error.name}: pip install {error.name}") from None
 
-# Names of the official YOLOX exporter, so that apps written for its files keep working.
+# Names of the official YOLOX exporter: with float input and raw boxes, apps written for its files keep working.
 INPUT, OUTPUT = "images", "output"
 
 # The oldest opset that PyTorch's exporter writes itself; older ones are converted.

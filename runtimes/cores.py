@@ -5,21 +5,38 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+MEMBERSHIP = Path("/proc/self/cgroup")
 CGROUPS, CPUS = Path("/sys/fs/cgroup"), Path("/sys/devices/system/cpu")
 
 
 def usable_cores() -> int:
     """Cores for this process, at least one: those it may run on, and no more than its container may use at a time.
 
-    Two hardware threads of one core count as one core: the second adds little to matrix multiplication.
+    Two hardware threads of one core count as one core, where the system tells (Linux): the second adds little to matrix
+    multiplication.
     """
     cores = _cores_of(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(min(cores, int(_quota(Path("/proc/self/cgroup")) or cores)), 1)
+    return max(min(cores, int(_quota(MEMBERSHIP) or cores)), 1)
 
 
-def threads_of(threads: int | None, streams: int) -> int:
-    """Threads for each of so many streams; where the user does not say, an equal share of the cores."""
-    return max(usable_cores() // streams, 1) if threads is None else threads
+def threads_of(threads: int | None, streams: int) -> int | None:
+    """Threads for each of so many streams; where the user does not say, an equal share of the cores.
+
+    None: the backend's own choice, which knows more of a processor's kinds of cores, where there is one stream and
+    nothing keeps this process from using the whole machine.
+    """
+    if threads is not None:
+        return threads
+    if streams == 1 and not _is_limited():
+        return None
+    return max(usable_cores() // streams, 1)
+
+
+def _is_limited() -> bool:
+    """Whether this process may use less than the machine's processors."""
+    everything = os.cpu_count() or 1
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else everything
+    return min(allowed, _quota(MEMBERSHIP) or everything) < everything
 
 
 def _cores_of(cpus: set[int]) -> int:

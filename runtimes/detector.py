@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
-from itertools import chain, islice
+from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
 from typing import overload
 
@@ -45,6 +45,8 @@ class Detector:
         for name, value in (("score_threshold", score_threshold), ("nms_threshold", nms_threshold)):
             if value is not None and not 0 <= value <= 1:
                 raise InvalidInput(f"{name} must lie between 0 and 1, not be {value}.")
+        if streams < 1:
+            raise InvalidInput(f"streams must be at least 1, not {streams}.")
         built_in = runtime.spec.nms
         if built_in and (nms_threshold is not None and nms_threshold != built_in.nms_threshold):
             raise InvalidInput(
@@ -78,25 +80,27 @@ class Detector:
         # None is what cv2.imread gives for a file that it cannot read.
         if images is None or (isinstance(images, np.ndarray) and images.ndim < 4):
             return self._detect([images])[0]
-        return list(self.detect_stream(images, min(max(len(images), 1), MOST_AT_A_TIME)))
+        share = math.ceil(len(images) / self.streams)
+        return list(self.detect_stream(images, min(max(share, 1), MOST_AT_A_TIME)))
 
-    def detect_stream(self, images: Iterable[Image], batch: int | None = None) -> Iterator[Detections]:
+    def detect_stream(self, images: Iterable[Image], batch: int | None = None) -> Generator[Detections, None, None]:
         """Detect in images as they come, in order. `batch` is for artifacts that take any; others have their own.
 
         With one stream, an image is taken when the detections of the one before were. With more, so many batches are
         worked on at a time, by threads, while you use the results and `images` gives the next ones, in your thread; at
-        most twice as many are on the way.
+        most twice as many are on the way. An image has to stay as it is until its detections have come.
         """
         size = self.spec.batch or (1 if batch is None else batch)
         if size < 1:
             raise InvalidInput(f"batch must be at least 1, not {size}.")
-        stream = iter(images)
-        chunks = iter(lambda: list(islice(stream, size)), [])
-        if self.streams == 1:
-            return chain.from_iterable(map(self._detect, chunks))
-        return self._side_by_side(chunks)
+        chunks = _chunks(images, size)
+        return self._one_by_one(chunks) if self.streams == 1 else self._side_by_side(chunks)
 
-    def _side_by_side(self, chunks: Iterator[list[Image]]) -> Iterator[Detections]:
+    def _one_by_one(self, chunks: Iterator[list[Image]]) -> Generator[Detections, None, None]:
+        for chunk in chunks:
+            yield from self._detect(chunk)
+
+    def _side_by_side(self, chunks: Iterator[list[Image]]) -> Generator[Detections, None, None]:
         """The detections of each batch, in order; `streams` of them at work, as many more waiting.
 
         Where `chunks` fails, what came before is detected first, as with one stream.
@@ -107,20 +111,22 @@ class Detector:
             try:
                 for chunk in _until(chunks, failure):
                     waiting.append(pool.submit(self._detect, chunk))
-                    if len(waiting) == 2 * self.streams:
+                    while waiting and (waiting[0].done() or len(waiting) == 2 * self.streams):
                         yield from waiting.popleft().result()
                 while waiting:
                     yield from waiting.popleft().result()
-                for error in failure:
-                    raise error
+            except Exception:
+                _raise(failure)  # which may be Ctrl-C
+                raise
             finally:  # also where nobody wants the rest
                 for future in waiting:
                     future.cancel()
+        _raise(failure)
 
     def _detect(self, images: list[Image]) -> list[Detections]:
         with self.request(len(images)) as request:
             ratios = self._fill(request, images)
-            output = self._of(request.run(), len(images))
+            output = self._first(request.run(), len(images))
             return postprocess(output, ratios, self.spec, self.score_threshold, self.nms_threshold)
 
     def infer(self, images: Sequence[Image]) -> tuple[npt.NDArray[np.float32], list[float]]:
@@ -131,32 +137,34 @@ class Detector:
         """
         with self.request(len(images)) as request:
             ratios = self._fill(request, images)
-            return self._of(request.run(), len(images)).copy(), ratios
+            return self._first(request.run(), len(images)).copy(), ratios
 
     def request(self, count: int) -> AbstractContextManager[Request]:
         """Memory for a batch of so many images, or of the artifact's own number, and what runs it; see `Request`."""
-        return self._requests.lend(self.spec.batch or count)
+        return self._requests.lend(self.spec.batch or max(count, 1))
 
-    def _of(self, output: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.float32]:
+    def _first(self, output: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.float32]:
         """What concerns the first images of a batch; the rows of NMS in the graph say themselves whose they are."""
         return output if self.spec.nms else output[:count]
 
     def _fill(self, request: Request, images: Sequence[Image]) -> list[float]:
         """Preprocess into the memory of a request; returns each image's ratio."""
         count, places = len(images), request.images
-        if count > len(places):
-            raise InvalidInput(f"{self.spec.name} takes {len(places)} images at a time, not {count}.")
+        if not 0 < count <= len(places):
+            raise InvalidInput(f"{self.spec.name} takes 1 to {len(places)} images at a time, not {count}.")
         _, ratios = preprocess(images, self.spec, places[:count])
         # An artifact of a fixed batch: fill it up with copies of the last image, and forget their results.
         places[count:] = places[count - 1]
         return ratios
 
     def warmup(self, runs: int = 2) -> None:
-        """Run on grey images: backends compile and allocate at the first calls, which are slow for it."""
-        height, width = self.spec.input_size
-        grey = np.full((height, width, 3), self.spec.pad_value, np.uint8)
-        for _ in range(runs):
-            self.infer([grey] * (self.spec.batch or 1))
+        """Run on grey images, every stream: backends compile and allocate at the first calls, which are slow for it."""
+        with ExitStack() as stack, ThreadPoolExecutor(self.streams, "detect") as pool:
+            requests = [stack.enter_context(self.request(1)) for _ in range(self.streams)]
+            for request in requests:
+                request.images[...] = self.spec.pad_value
+            for _ in range(runs):
+                list(pool.map(lambda request: request.run(), requests))
 
     def close(self) -> None:
         """Free everything that the backend holds. Detecting afterwards raises `InvalidInput`."""
@@ -170,6 +178,28 @@ class Detector:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _chunks(images: Iterable[Image], size: int) -> Iterator[list[Image]]:
+    """The images, so many at a time; what is there already where they fail, too."""
+    chunk: list[Image] = []
+    try:
+        for image in images:
+            chunk.append(image)
+            if len(chunk) == size:
+                yield chunk
+                chunk = []
+    except (Exception, KeyboardInterrupt):
+        if chunk:
+            yield chunk
+        raise
+    if chunk:
+        yield chunk
+
+
+def _raise(failure: Sequence[BaseException]) -> None:
+    for error in failure:
+        raise error
 
 
 def _until(source: Iterator[list[Image]], failure: list[BaseException]) -> Iterator[list[Image]]:

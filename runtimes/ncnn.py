@@ -73,6 +73,8 @@ class NcnnRuntime:
         if found != promised:
             raise InvalidInput(f"the spec of {path} promises output {promised}, the graph has {found}.")
         _check_storage(weights, spec, path)
+        first = next(layer for layer in layers if INPUT in layer.inputs)
+        self._reads_only = first.kind in ("Convolution", "ConvolutionDepthWise")
 
     def infer(self, images: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """See `Runtime.infer`."""
@@ -86,10 +88,11 @@ class NcnnRuntime:
         return output
 
     def new_request(self, batch: int) -> Request:
-        """See `runtime.Request`: NCNN reads the very memory, and its output is not copied where there is one image."""
-        if self._net is None:
+        """See `runtime.Request`: NCNN reads the very memory; its output is copied by itself, and not by us."""
+        net = self._net
+        if net is None:
             raise InvalidInput(f"{self.spec.name} is closed.")
-        return NcnnRequest(self._net, self.spec, batch)
+        return NcnnRequest(net, self.spec, batch, self._reads_only)
 
     def close(self) -> None:
         self._net = None
@@ -98,11 +101,12 @@ class NcnnRuntime:
 class NcnnRequest:
     """See `runtime.Request`."""
 
-    def __init__(self, net: Any, spec: ModelSpec, batch: int) -> None:
+    def __init__(self, net: Any, spec: ModelSpec, batch: int, reads_only: bool) -> None:
         from ncnn import Mat
 
         self.images = empty_input(batch, spec)
         self._net, self._mats = net, [Mat(image) for image in self.images]
+        self._reads_only = reads_only
         # Of several images; one image's output stays where NCNN puts it.
         self._outputs = np.empty((batch if batch > 1 else 0, 5 + spec.num_classes, spec.num_anchors), np.float32)
         self._last: Any = None  # NCNN's own memory, which lives as long as this
@@ -110,13 +114,17 @@ class NcnnRequest:
     def run(self) -> npt.NDArray[np.float32]:
         """See `Request.run`."""
         if len(self._mats) == 1:
-            self._last = extract(self._net, self._mats[0], (OUTPUT,))[0]
+            self._last = self._extract(self._mats[0])
             output: Floats = np.asarray(self._last, np.float32)[None].transpose(0, 2, 1)
             return output
         for mat, place in zip(self._mats, self._outputs, strict=True):
-            place[...] = extract(self._net, mat, (OUTPUT,))[0]
+            place[...] = self._extract(mat)
         outputs: Floats = self._outputs.transpose(0, 2, 1)
         return outputs
+
+    def _extract(self, mat: Any) -> Any:
+        """A layer that works in place asks who else holds its input, which a Mat over foreign memory cannot say."""
+        return extract(self._net, mat if self._reads_only else mat.clone(), (OUTPUT,))[0]
 
 
 def open_net(path: Path, threads: int | None = None, bf16: bool = False) -> Any:

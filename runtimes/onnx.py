@@ -21,6 +21,7 @@ METADATA_PREFIX = "yolox."
 
 # How long a thread without work stays awake. It must, between the operators of one run: without, two threads are hardly
 # faster than one on YOLOX-Nano. ONNX Runtime's own setting keeps a core busy from one frame of a camera to the next.
+# Older versions do not know the setting, and pass over it.
 SPIN_MICROSECONDS = "50"
 
 ELEMENT_TYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
@@ -45,9 +46,10 @@ def spec_from_metadata(metadata: Mapping[str, str], source: str) -> ModelSpec | 
 class OnnxRuntime:
     """Runs a `.onnx` file.
 
-    threads: of one image; unset, the cores there are, shared out between the streams. streams: images that are worked
-    on at a time, by threads that share this runtime. providers: ONNX Runtime's execution providers, best first.
-    session_options: an `onnxruntime.SessionOptions` of your own, on which `threads` is set where it is given.
+    threads: of one image; unset, the cores there are, shared out between the streams (see `cores.threads_of`). streams:
+    images that are worked on at a time, by threads that share this runtime. providers: ONNX Runtime's execution
+    providers, best first. session_options: an `onnxruntime.SessionOptions` of your own, on which `threads` is set where
+    it is given.
 
     Safe to share between threads. Raises `MissingBackend` without onnxruntime, `InvalidInput` for a file that is
     damaged or carries no spec while none is given.
@@ -77,8 +79,9 @@ class OnnxRuntime:
         if options is None:
             options = onnxruntime.SessionOptions()
             options.add_session_config_entry("session.intra_op.spin_duration_us", SPIN_MICROSECONDS)
-        if threads is not None or session_options is None:
-            options.intra_op_num_threads = threads_of(threads, streams)
+            threads = threads_of(threads, streams)
+        if threads is not None:  # each stream brings its own thread; the others are those of all streams together
+            options.intra_op_num_threads = streams * (threads - 1) + 1
         try:
             # Without its own fallback, which prints, and would take another provider than was asked for.
             self._session: Any = onnxruntime.InferenceSession(
@@ -114,9 +117,10 @@ class OnnxRuntime:
 
     def new_request(self, batch: int) -> Request:
         """See `runtime.Request`: bound to its memory, so that nothing is copied."""
-        if self._session is None:
+        session = self._session
+        if session is None:
             raise InvalidInput(f"{self.spec.name} is closed.")
-        return OnnxRequest(self._session, self.spec, batch)
+        return OnnxRequest(session, self.spec, batch)
 
     def close(self) -> None:
         self._session = None
@@ -129,9 +133,7 @@ class OnnxRequest:
         self.images = empty_input(batch, spec)
         self._session, self._name = session, spec.name
         self._binding: Any = session.io_binding()
-        source, self._output_name = session.get_inputs()[0].name, session.get_outputs()[0].name
-        images = self.images
-        self._binding.bind_input(source, "cpu", 0, images.dtype.type, images.shape, images.ctypes.data)
+        self._input_name, self._output_name = session.get_inputs()[0].name, session.get_outputs()[0].name
         self._output: npt.NDArray[np.float32] | None = None
         if spec.nms is None:
             self._output = np.empty((batch, *spec.output_shape[1:]), np.float32)  # type: ignore[arg-type]
@@ -140,6 +142,8 @@ class OnnxRequest:
 
     def run(self) -> npt.NDArray[np.float32]:
         """See `Request.run`."""
+        images = self.images  # bound anew each time, which is when a GPU's provider copies them
+        self._binding.bind_input(self._input_name, "cpu", 0, images.dtype.type, images.shape, images.ctypes.data)
         if self._output is None:  # NMS in the graph: as many rows as there are detections, others each time
             self._binding.bind_output(self._output_name, "cpu")
         try:

@@ -31,10 +31,10 @@ class OpenVINORuntime:
 
     threads: of the CPU, of one image; unset, the cores there are, shared out between the streams. streams: images that
     are worked on at a time, by threads that share this runtime. device: "CPU", "GPU", "NPU", "AUTO" and what else
-    OpenVINO names. performance_hint: "LATENCY" or "THROUGHPUT", for devices where `streams` says nothing.
-    inference_precision: what is computed in; f32, whatever the file's precision, since OpenVINO's own choice is bf16
-    where the processor has it, which detects other things. bf16 is refused where the processor has none. cache: folder
-    for compiled models.
+    OpenVINO names. performance_hint: "LATENCY" or "THROUGHPUT", which lets OpenVINO choose the streams where `streams`
+    is 1. inference_precision: what is computed in; f32, whatever the file's precision, since OpenVINO's own choice is
+    bf16 where the processor has it, which detects other things. bf16 is refused where the processor has none. cache:
+    folder for compiled models.
 
     Safe to share between threads: each call takes an idle inference request. Raises `MissingBackend` without openvino,
     `InvalidInput` for a file that is damaged or carries no spec while none is given.
@@ -66,8 +66,11 @@ class OpenVINORuntime:
             "PERFORMANCE_HINT": performance_hint,
             "INFERENCE_PRECISION_HINT": inference_precision,
         }
-        if device == "CPU":  # OpenVINO counts the threads of all streams together
-            settings |= {"INFERENCE_NUM_THREADS": threads_of(threads, streams) * streams, "NUM_STREAMS": streams}
+        shared = threads_of(threads, streams) if device == "CPU" else threads
+        if shared is not None:  # OpenVINO counts the threads of all streams together
+            settings["INFERENCE_NUM_THREADS"] = shared * streams
+        if streams > 1:
+            settings["NUM_STREAMS"] = streams
         if cache is not None:
             settings["CACHE_DIR"] = str(cache)
         try:
@@ -122,10 +125,11 @@ class OpenVINORuntime:
         return output
 
     def new_request(self, batch: int) -> Request:
-        """See `runtime.Request`: OpenVINO's own memory, so that nothing is copied."""
-        if self.compiled is None:
+        """See `runtime.Request`: OpenVINO reads its input there, and its output is read where OpenVINO puts it."""
+        compiled = self.compiled
+        if compiled is None:
             raise InvalidInput(f"{self.spec.name} is closed.")
-        return OpenVINORequest(self.compiled, self.spec, batch, self._openvino.Tensor)
+        return OpenVINORequest(compiled, self.spec, batch, self._openvino.Tensor)
 
     def close(self) -> None:
         self._idle.clear()

@@ -29,7 +29,13 @@ def anchor_grid(input_size: tuple[int, int], strides: Sequence[int]) -> tuple[Fl
     return np.concatenate(cells).astype(np.float32), np.concatenate(steps).astype(np.float32)
 
 
-known_grid = lru_cache(maxsize=8)(anchor_grid)  # not to be written to
+@lru_cache(maxsize=8)
+def known_grid(input_size: tuple[int, int], strides: tuple[int, ...]) -> tuple[Floats, Floats]:
+    """`anchor_grid`, made once, and not to be written to."""
+    grid = anchor_grid(input_size, strides)
+    for values in grid:
+        values.flags.writeable = False
+    return grid
 
 
 def decode(boxes: Floats, cells: Floats, strides: Floats) -> Floats:

@@ -16,7 +16,8 @@ from .errors import InvalidInput
 from .preprocess import empty_input
 from .spec import ModelSpec
 
-KEPT_SIZES = 2  # of batches: the usual one, and what is left at the end of a sequence
+# Of idle requests: sizes of batches (the usual one, and what is left at the end of a sequence), and how many of each.
+KEPT_SIZES, KEPT_REQUESTS = 2, 16
 
 
 class Runtime(Protocol):
@@ -91,13 +92,23 @@ class RequestPool:
             idle = self._idle.get(batch)
             request = idle.pop() if idle else None
         request = request or new_request(self._runtime, batch)
-        yield request
-        with self._lock:  # one that failed does not come back
-            if self._idle is not None:
-                self._idle.setdefault(batch, []).append(request)
-                self._idle.move_to_end(batch)
-                if len(self._idle) > KEPT_SIZES:
-                    self._idle.popitem(last=False)
+        try:
+            yield request
+        except InvalidInput:  # of what was to be painted into it
+            self._take_back(request, batch)
+            raise
+        self._take_back(request, batch)  # one that failed does not come back
+
+    def _take_back(self, request: Request, batch: int) -> None:
+        with self._lock:
+            if self._idle is None:
+                return
+            idle = self._idle.setdefault(batch, [])
+            self._idle.move_to_end(batch)
+            if len(idle) < KEPT_REQUESTS:
+                idle.append(request)
+            if len(self._idle) > KEPT_SIZES:
+                self._idle.popitem(last=False)
 
     def close(self) -> None:
         """Forget all. Those at work finish first."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from runtimes import cores
+from yolox_deploy.options import streams_for
 
 
 @pytest.fixture
@@ -64,5 +65,24 @@ def test_a_small_container(machine: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_streams_share_the_cores(machine: Path) -> None:
-    assert [cores.threads_of(None, streams) for streams in (1, 2, 3, 9)] == [4, 2, 1, 1]
+    assert [cores.threads_of(None, streams) for streams in (2, 3, 9)] == [2, 1, 1]
     assert cores.threads_of(7, 2) == 7
+
+
+def test_the_whole_machine_is_the_backends_to_share_out(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(cores, "MEMBERSHIP", machine / "membership")
+    assert cores.threads_of(None, 1) is None
+    write(machine / "cgroup" / "cpu.max", "200000 100000")
+    assert cores.threads_of(None, 1) == 2
+    (machine / "cgroup" / "cpu.max").unlink()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2})
+    assert cores.threads_of(None, 1) == 3
+
+
+def test_streams_for_many_images() -> None:
+    for count in range(1, 200):
+        streams = streams_for(count)
+        assert 1 <= streams <= 8
+        assert count // streams * streams > 0.75 * count  # few cores are left idle
+    assert [streams_for(count) for count in (1, 2, 8, 12, 16, 64)] == [1, 2, 8, 6, 8, 8]

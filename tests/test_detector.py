@@ -82,8 +82,9 @@ def test_a_batch_that_is_not_full() -> None:
     assert [number_of(one) for one in detector.detect_stream(camera([], 7))] == list(range(7))
     output, ratios = detector.infer([frame(1)])
     assert len(output) == len(ratios) == 1
-    with pytest.raises(InvalidInput, match="takes 4 images at a time, not 5"):
-        detector.infer([frame(1)] * 5)
+    for count in (0, 5):
+        with pytest.raises(InvalidInput, match=f"takes 1 to 4 images at a time, not {count}"):
+            detector.infer([frame(1)] * count)
 
 
 def test_what_is_on_the_way_is_bounded() -> None:
@@ -141,9 +142,65 @@ def test_who_wants_no_more_stops_the_work() -> None:
     taken: list[int] = []
     stream = Detector(Echo(seconds=0.01), streams=2).detect_stream(camera(taken, 100))
     next(stream)
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
     assert len(taken) <= 4
     assert workers() == 0
+
+
+def test_a_result_is_not_held_back() -> None:
+    """A slow camera: what is found of a frame comes with one of the next frames, however many might be on the way."""
+
+    def slow() -> Iterator[Image]:
+        for number in range(4):
+            yield frame(number)
+            time.sleep(0.2)
+        raise AssertionError("nobody waits for this frame")
+
+    stream = Detector(Echo(), streams=4).detect_stream(slow())
+    assert number_of(next(stream)) == 0
+    stream.close()
+
+
+@pytest.mark.parametrize("streams", [1, 3])
+def test_what_was_read_before_a_failure_is_detected(streams: int) -> None:
+    def source() -> Iterator[Image]:
+        yield from camera([], 5)
+        raise KeyboardInterrupt
+
+    found = []
+    with pytest.raises(KeyboardInterrupt):
+        for one in Detector(Echo(replace(SPEC, batch=None)), streams=streams).detect_stream(source(), 4):
+            found.append(number_of(one))
+    assert found == [0, 1, 2, 3, 4]
+
+
+def test_ctrl_c_is_not_lost_to_another_failure() -> None:
+    class Failing(Echo):
+        def infer(self, images: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+            time.sleep(0.05)
+            raise UserError("out of memory")
+
+    def source() -> Iterator[Image]:
+        yield frame(0)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(Detector(Failing(), streams=2).detect_stream(source()))
+
+
+def test_a_list_is_shared_out_between_the_streams() -> None:
+    runtime = Echo(replace(SPEC, batch=None), seconds=0.1)
+    found = Detector(runtime, streams=4)([frame(number) for number in range(8)])
+    assert [number_of(one) for one in found] == list(range(8))
+    assert runtime.most_at_work > 1
+
+
+def test_every_stream_is_warmed_up() -> None:
+    runtime = Echo(seconds=0.05)
+    Detector(runtime, streams=3).warmup(1)
+    assert runtime.made == runtime.most_at_work == 3
+    with pytest.raises(InvalidInput, match="streams must be at least 1"):
+        Detector(runtime, streams=0)
 
 
 def test_memory_is_used_again() -> None:
@@ -165,8 +222,10 @@ def test_a_request_that_failed_does_not_come_back() -> None:
         raise UserError("lost")
     with pool.lend(1) as request:
         assert request is not failed
+    with pytest.raises(InvalidInput), pool.lend(1) as sound:
+        raise InvalidInput("no image")
     with pool.lend(1) as again:
-        assert again is request
+        assert again is request is sound
     pool.close()
     with pytest.raises(InvalidInput, match="m is closed"), pool.lend(1):
         pass

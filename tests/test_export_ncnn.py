@@ -260,16 +260,29 @@ class Toy(nn.Module):
         return out
 
 
+TOY_SPEC = ModelSpec("toy", (32, 32), ("a", "b"), strides=(8,), decoded=False)
+
+
 def export_toy(first: Callable[[torch.Tensor], torch.Tensor], folder: Path) -> Path:
-    spec = ModelSpec("toy", (32, 32), ("a", "b"), strides=(8,), decoded=False)
     check: Any = SimpleNamespace(inputs=np.zeros((1, 3, 32, 32), np.float32), record=lambda step, output: None)
-    return export_ncnn(Toy(first), spec, folder, ExportOptions(), check)
+    return export_ncnn(Toy(first), TOY_SPEC, folder, ExportOptions(), check)
 
 
 def test_any_module_is_exported(tmp_path: Path) -> None:
     layers, weights = read_model(export_toy(nn.SiLU(), tmp_path))
     assert list(weights) == ["conv"]
     assert output_shape(layers, (3, 64, 32)) == (7, 32)
+
+
+def test_a_first_layer_that_works_in_place(tmp_path: Path) -> None:
+    """It asks who else holds its input: memory of ours cannot tell NCNN, and has to be copied."""
+    path = export_toy(nn.SiLU(), tmp_path)
+    detector = Detector(NcnnRuntime(path, TOY_SPEC, threads=1))
+    images = [np.full((32, 32, 3), shade, np.uint8) for shade in (0, 100)]
+    outputs = [detector.infer([image])[0] for image in images * 2]
+    assert np.array_equal(outputs[0], outputs[2]) and np.array_equal(outputs[1], outputs[3])
+    expected = NcnnRuntime(path, TOY_SPEC, threads=1).infer(np.full((1, 3, 32, 32), 100, np.float32))
+    assert np.array_equal(outputs[1], expected)
 
 
 @pytest.mark.parametrize(

@@ -135,8 +135,10 @@ def test_one_image_in_a_process_of_its_own(
     assert cold.main(arguments) == 0
     printed = capsys.readouterr().out.strip().splitlines()
     assert printed[0] == cold.HEADER.splitlines()[0] and printed[2].count("|") == printed[0].count("|")
-    demo, ours = json.loads(printed[-1])["rows"]
-    assert (demo["name"], ours["name"]) == ("official demo", "ours, onnx fp32")
+    demo, light, ours = json.loads(printed[-1])["rows"]
+    assert (demo["name"], light["name"]) == ("official demo, with PyTorch", "official demo, without")
+    assert ours["name"] == "ours, onnx fp32"
+    assert light["found"] == demo["found"] and light["peak_mib"] < demo["peak_mib"]
     assert demo["speed"] == demo["memory"] == {"value": 1, "low": 1, "high": 1}
     assert demo["found"] >= ours["found"] > 0
     assert ours["milliseconds"] > 100 and ours["peak_mib"] > 20

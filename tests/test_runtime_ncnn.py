@@ -15,7 +15,7 @@ from exporters.ncnn_format import to_bytes, write_model
 from exporters.options import ExportOptions
 from exporters.parity import StageCheck
 from exporters.torch_runtime import TorchRuntime
-from runtimes import Detector, InvalidInput, MissingBackend, ModelSpec
+from runtimes import Detector, InvalidInput, MissingBackend, ModelSpec, cores
 from runtimes.ncnn import NcnnRuntime
 from runtimes.ncnn_format import Layer, Weights, parse_bin, parse_param, read_model
 from runtimes.ncnn_graph import blob_shapes, output_shape
@@ -112,6 +112,7 @@ def test_threads(model_file: Path, inputs: np.ndarray) -> None:  # type: ignore[
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(one.infer, [inputs] * 8))
     assert all(np.array_equal(output, expected) for output in found)
+    assert NcnnRuntime(model_file, streams=2)._net.opt.num_threads == max(cores.usable_cores() // 2, 1)
     for threads in (0, -1):
         with pytest.raises(InvalidInput, match="threads must be at least 1"):
             NcnnRuntime(model_file, threads=threads)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -13,8 +14,8 @@ import onnx.parser
 import pytest
 
 from exporters.artifact import Artifact
-from runtimes import Detections, Detector, GraphNMS, InvalidInput, MissingBackend, ModelSpec, load
-from runtimes.onnx import OnnxRuntime
+from runtimes import Detections, Detector, GraphNMS, InvalidInput, MissingBackend, ModelSpec, cores, load
+from runtimes.onnx import OnnxRequest, OnnxRuntime
 from runtimes.preprocess import Image
 
 ROOT = Path(__file__).parents[1]
@@ -56,6 +57,49 @@ def test_providers_threads_and_session_options(artifact: Artifact) -> None:
     runtime = OnnxRuntime(artifact.model, providers=["CPUExecutionProvider"], threads=1, session_options=options)
     assert options.intra_op_num_threads == 1
     assert runtime.spec.name == "yolox-nano"
+
+
+def test_streams_share_the_threads(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a session, each stream brings its own thread, and the pool's are those of all."""
+
+    def read(**options: int) -> tuple[int, str]:
+        found = OnnxRuntime(artifact.model, **options)._session.get_session_options()  # type: ignore[arg-type]
+        return found.intra_op_num_threads, found.get_session_config_entry("session.intra_op.spin_duration_us")
+
+    assert read(threads=1) == read(threads=1, streams=4) == (1, "50")
+    assert read(threads=3, streams=2) == (5, "50")
+    monkeypatch.setattr(cores, "usable_cores", lambda: 4)
+    assert read(streams=2) == (3, "50")
+    monkeypatch.setattr(cores, "_is_limited", lambda: True)
+    assert read() == (4, "50")
+
+
+def test_the_input_is_bound_before_every_run(small_spec: ModelSpec) -> None:
+    """A provider of a GPU copies it when it is bound."""
+    calls: list[str] = []
+
+    class Binding:
+        def bind_input(self, *arguments: object) -> None:
+            calls.append("bind")
+
+        def bind_output(self, *arguments: object) -> None: ...
+
+    class Session:
+        def io_binding(self) -> Binding:
+            return Binding()
+
+        def get_inputs(self) -> list[SimpleNamespace]:
+            return [SimpleNamespace(name="images")]
+
+        get_outputs = get_inputs
+
+        def run_with_iobinding(self, binding: Binding) -> None:
+            calls.append("run")
+
+    request = OnnxRequest(Session(), replace(small_spec, batch=1), 1)
+    request.run()
+    request.run()
+    assert calls == ["bind", "run"] * 2
 
 
 def test_without_onnxruntime_it_says_what_to_type(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import openvino
 import pytest
 
 from exporters.artifact import Artifact, write_artifact
-from runtimes import InvalidInput, MissingBackend, ModelSpec, load
+from runtimes import InvalidInput, MissingBackend, ModelSpec, cores, load
 from runtimes.openvino import RT_INFO, OpenVINORuntime
 from runtimes.preprocess import Image, preprocess
 from yolox_deploy.model.yolox import YOLOX
@@ -40,6 +40,20 @@ def test_what_is_computed_in_is_set_and_not_left_to_openvino(openvino_artifact: 
         assert isinstance(detector.runtime, OpenVINORuntime)
         compiled = detector.runtime.compiled
         assert compiled.get_property("INFERENCE_PRECISION_HINT") == openvino.Type.f32
+
+
+def test_streams_share_the_threads(openvino_artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(**options: int) -> tuple[int, int]:
+        compiled = OpenVINORuntime(openvino_artifact.model, **options).compiled  # type: ignore[arg-type]
+        return compiled.get_property("NUM_STREAMS"), compiled.get_property("INFERENCE_NUM_THREADS")
+
+    assert read(streams=2, threads=1) == (2, 2)
+    assert read(threads=1) == (1, 1)
+    monkeypatch.setattr(cores, "usable_cores", lambda: 2)
+    assert read(streams=2) == (2, 2)
+    monkeypatch.setattr(cores, "_is_limited", lambda: True)
+    monkeypatch.setattr(cores, "usable_cores", lambda: 1)
+    assert read() == (1, 1)
 
 
 def test_options_reach_openvino(openvino_artifact: Artifact, tmp_path: Path) -> None:

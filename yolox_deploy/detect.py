@@ -53,7 +53,7 @@ class DetectConfig:
     threads: int | None = None
     """Threads of the backend for one image; unset, the cores there are, shared out between the streams."""
     streams: int | None = None
-    """Images (or batches) that are worked on at a time; unset, one for a camera, and one for each core otherwise."""
+    """Images (or batches) that are worked on at a time; unset, one for a camera, else one for each core, 8 at most."""
     max_frames: int | None = None
     """Stop a video or camera after so many frames; Ctrl-C stops it too, and what was seen is kept."""
     foreign: Annotated[ForeignOptions, tyro.conf.arg(name="")] = field(default_factory=ForeignOptions)
@@ -77,7 +77,7 @@ def command(config: DetectConfig) -> None:
         config.output.mkdir(parents=True, exist_ok=True)
         try:
             if video is not None and capture is not None:
-                detect_video(detector, capture, video, config.max_frames, results)
+                detect_video(detector, capture, video, None if camera else config.batch, config.max_frames, results)
             else:
                 detect_images(detector, pictures, config.batch, results)
         finally:  # also after Ctrl-C: what is done is kept
@@ -144,9 +144,17 @@ def video_path(config: DetectConfig, camera: bool) -> Path:
 
 
 def detect_video(
-    detector: Detector, capture: cv2.VideoCapture, path: Path, max_frames: int | None, results: list[dict[str, Any]]
+    detector: Detector,
+    capture: cv2.VideoCapture,
+    path: Path,
+    batch: int | None,
+    max_frames: int | None,
+    results: list[dict[str, Any]],
 ) -> None:
-    """Detect in every frame, write one video, and append to `results` as it goes. Ctrl-C ends the video early."""
+    """Detect in every frame, write one video, and append to `results` as it goes. Ctrl-C ends the video early.
+
+    batch: frames at a time; None for a camera, of which each frame is detected in before the next is taken.
+    """
     size = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
     known = [int(count) for count in (capture.get(cv2.CAP_PROP_FRAME_COUNT), max_frames or 0) if count > 0]
     interrupted = False
@@ -157,7 +165,9 @@ def detect_video(
         frames = tqdm(read_frames(capture, max_frames), total=min(known, default=None), unit="frame")
         waiting: deque[Image] = deque()  # frames that are being detected in, to draw on
         try:
-            for number, detections in enumerate(detector.detect_stream(remember(frames, waiting))):
+            source = remember(frames, waiting)
+            found = map(detector, source) if batch is None else detector.detect_stream(source, batch)
+            for number, detections in enumerate(found):
                 writer.write(draw(waiting.popleft(), detections, detector.spec.class_names))
                 results += coco_results(detections, number, detector.spec.category_ids)
         except KeyboardInterrupt:

@@ -49,7 +49,7 @@ class EvaluateConfig:
     threads: int | None = None
     """Threads of the backend for one image; unset, the cores there are, shared out between the streams."""
     streams: int | None = None
-    """Images (or batches) that are worked on at a time; unset, one for each core. A checkpoint takes one."""
+    """Images (or batches) that are worked on at a time; unset, one for each core, 8 at most. A checkpoint takes one."""
     device: str = "cpu"
     """Where a checkpoint runs: cpu, cuda, mps."""
     foreign: Annotated[ForeignOptions, tyro.conf.arg(name="")] = field(default_factory=ForeignOptions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,8 +78,13 @@ def open_artifact(
     spec = _foreign(path, foreign) if foreign.given else None
     options = {} if threads is None else {"threads": threads}
     if streams is None:
-        streams = GPU_STREAMS if path.suffix in LIBRARIES else min(usable_cores(), MOST_STREAMS)
+        streams = GPU_STREAMS if path.suffix in LIBRARIES else streams_for(usable_cores())
     return load(artifact, spec, score_threshold, nms_threshold, streams, **options)
+
+
+def streams_for(cores: int) -> int:
+    """Streams for many images: one for each core, or where there are many cores, for a few of them each."""
+    return cores // math.ceil(cores / MOST_STREAMS)
 
 
 def _foreign(path: Path, options: ForeignOptions) -> ModelSpec:

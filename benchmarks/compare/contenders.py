@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from runtimes.errors import InvalidInput
@@ -29,6 +29,13 @@ def contenders_of(arguments: Sequence[str], threads: int, bf16: bool) -> list[Co
         raise InvalidInput(f"none of {', '.join(arguments)} is an artifact.")
     check_names([contender.name for contender in found])
     return found
+
+
+def check_one_at_a_time(specs: Mapping[str, ModelSpec]) -> None:
+    """Raise `InvalidInput` for an artifact of another batch than 1, which others cannot be timed against."""
+    for name, spec in specs.items():
+        if spec.batch not in (None, 1):
+            raise InvalidInput(f"{name} takes {spec.batch} images at a time: give one of batch 1, or dynamic.")
 
 
 def check_names(names: Sequence[str]) -> None:

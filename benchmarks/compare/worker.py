@@ -17,6 +17,8 @@ from multiprocessing.connection import Listener
 from statistics import median
 from typing import Any
 
+import cv2
+
 from runtimes.detections import Detections
 from runtimes.detector import Detector
 from runtimes.errors import UserError
@@ -52,6 +54,8 @@ class Desk:
 
     def open(self, artifact: str, images: Sequence[Image], options: dict[str, Any], program: str = "") -> float:
         """Load the artifact, or give it to a program, "module:Class". Returns the milliseconds to first detections."""
+        if "threads" in options:
+            cv2.setNumThreads(options["threads"])  # of resizing, for all programs alike
         start = time.perf_counter()
         self.images = images
         self.detector = named(program)(artifact, **options) if program else load(artifact, **options)

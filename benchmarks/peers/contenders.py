@@ -15,7 +15,7 @@ from yolox_deploy.console import is_installed
 from yolox_deploy.options import default_class_names
 
 from ..baselines.numpy_pipeline import CONTRACT, Rules
-from ..compare.contenders import contenders_of
+from ..compare.contenders import check_one_at_a_time, contenders_of
 from ..compare.speed import Contender, is_bf16
 from ..compare.task import read_specs, size_text
 
@@ -68,6 +68,7 @@ def ours_of(
     """The artifacts, named. Raises `InvalidInput` for those of another size or class count, and with NMS inside."""
     found = contenders_of(arguments, threads, bf16)
     specs = read_specs(found, None)
+    check_one_at_a_time(specs)
     for name, spec in specs.items():
         if (spec.input_size, spec.num_classes) != (official.input_size, official.num_classes):
             raise InvalidInput(
