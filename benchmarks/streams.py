@@ -118,9 +118,10 @@ def measure(
                 bar.update()
             loads.append(load_between(start, usage([worker.pid for worker in workers])))
     low, high = np.percentile(times[0], [10, 90])
-    rates = [1 / float(np.median(own)) for own in times]
+    alone, shared, together = (1 / float(np.median(own)) for own in times)
     ratio, identical = speed_ratio(times[0], times[2]), detects_the_same(contender, images, streams)
-    return Streams(contender.name, streams, *rates, ratio, identical), loads, float(high / low - 1)
+    found = Streams(contender.name, streams, alone, shared, together, ratio, identical)
+    return found, loads, float(high / low - 1)
 
 
 def command(config: StreamsConfig) -> None:
