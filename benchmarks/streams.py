@@ -32,7 +32,7 @@ from yolox_deploy.options import check_positive
 from .compare.contenders import check_one_at_a_time, contenders_of
 from .compare.intervals import Interval, speed_ratio
 from .compare.process import Worker
-from .compare.speed import Contender
+from .compare.speed import FEW_LAUNCHES, FEWEST_LAUNCHES, Contender
 from .compare.task import read_specs
 from .machine import Load, describe_machine, load_between, usage, warnings
 from .photos import some_images
@@ -152,6 +152,8 @@ def command(config: StreamsConfig) -> None:
     print("|---|---|---|---|---|---|")
     print("\n".join(row.row() for row in rows))
     doubts = warnings(loads, drift)
+    if config.launches < FEWEST_LAUNCHES:
+        doubts.append(FEW_LAUNCHES)
     print("".join(f"warning: {doubt}\n" for doubt in doubts), end="")
     machine = asdict(describe_machine())
     print(json.dumps({"rows": [asdict(row) for row in rows], "warnings": doubts, "machine": machine}))

@@ -17,7 +17,7 @@ from .detections import Detections
 from .errors import InvalidInput
 from .postprocess import postprocess
 from .preprocess import Image, preprocess
-from .runtime import Request, RequestPool, Runtime
+from .runtime import Request, RequestPool, Runtime, check_threads
 from .spec import ModelSpec
 
 MOST_AT_A_TIME = 8  # images of a sequence: more take memory and save no time
@@ -45,8 +45,7 @@ class Detector:
         for name, value in (("score_threshold", score_threshold), ("nms_threshold", nms_threshold)):
             if value is not None and not 0 <= value <= 1:
                 raise InvalidInput(f"{name} must lie between 0 and 1, not be {value}.")
-        if streams < 1:
-            raise InvalidInput(f"streams must be at least 1, not {streams}.")
+        check_threads(None, streams)
         built_in = runtime.spec.nms
         if built_in and (nms_threshold is not None and nms_threshold != built_in.nms_threshold):
             raise InvalidInput(

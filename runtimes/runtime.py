@@ -133,9 +133,10 @@ def check_input(images: npt.NDArray[Any], spec: ModelSpec) -> None:
 
 
 def check_threads(threads: int | None, streams: int) -> None:
-    for name, value in (("threads", threads), ("streams", streams)):
-        if value is not None and value < 1:
-            raise InvalidInput(f"{name} must be at least 1, not {value}.")
+    """Raise `InvalidInput` for what is no number from 1 on; threads may be left open."""
+    for name, value in (("threads", 1 if threads is None else threads), ("streams", streams)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise InvalidInput(f"{name} must be at least 1, not {value!r}.")
 
 
 def one_spec(own: ModelSpec | None, given: ModelSpec | None, path: str | Path) -> ModelSpec:

@@ -199,8 +199,9 @@ def test_every_stream_is_warmed_up() -> None:
     runtime = Echo(seconds=0.05)
     Detector(runtime, streams=3).warmup(1)
     assert runtime.made == runtime.most_at_work == 3
-    with pytest.raises(InvalidInput, match="streams must be at least 1"):
-        Detector(runtime, streams=0)
+    for wrong in (0, None, "2", 2.5, True):
+        with pytest.raises(InvalidInput, match="streams must be at least 1, not"):
+            Detector(runtime, streams=wrong)  # type: ignore[arg-type]
 
 
 def test_memory_is_used_again() -> None:

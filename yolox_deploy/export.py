@@ -68,8 +68,7 @@ class ExportConfig:
     decode: bool = True
     """Decode boxes in the graph (ncnn: never). Without it, the output is that of the official exporter's default."""
     uint8_input: bool = True
-    """Take images as (N, H, W, 3) uint8, and convert them in the graph (ncnn: never). Without it, as (N, 3, H, W)
-    float, which is what the official exporter's files take."""
+    """Take images as (N, H, W, 3) uint8 (ncnn: never); without it, as (N, 3, H, W) float, as the official files do."""
     nms: bool = False
     """Non-maximum suppression in the graph: the output becomes (M, 7) rows of image, box, confidence, class."""
     nms_score_threshold: float = 0.25

@@ -34,6 +34,7 @@ FREE_BATCHES = (1, 2, 4, 8)
 
 ROUND_SECONDS, LEAST_RUNS, MOST_RUNS = 0.2, 3, 20
 FEWEST_LAUNCHES = 2
+FEW_LAUNCHES = "The intervals hold for these processes alone, not for others: give more --launches."
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class Speed:
         unsteady = [name for name, own in self.timings.items() if not all(warmup.steady for warmup in own.warmups)]
         found = [f"{name} was still not steady after its warm-up." for name in unsteady]
         if plan.launches < FEWEST_LAUNCHES:
-            found.append("The intervals hold for these processes alone, not for others: give more --launches.")
+            found.append(FEW_LAUNCHES)
         return found
 
 
