@@ -127,6 +127,7 @@ def test_names(artifact: Artifact) -> None:
     assert one.artifact == other.artifact == artifact.folder
 
 
+@pytest.mark.slow
 def test_another_model_is_no_parity(
     artifact: Artifact, small_spec: ModelSpec, images: list[Image], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -139,6 +140,7 @@ def test_another_model_is_no_parity(
     assert [row["parity"] for row in rows] == [True, False]
 
 
+@pytest.mark.slow
 def test_artifacts_of_another_size_than_the_checkpoints_own(
     scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

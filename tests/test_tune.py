@@ -226,6 +226,7 @@ def test_what_is_refused(
     assert [file.name for file in tmp_path.rglob("*")] == ["full", "mine.txt"]
 
 
+@pytest.mark.slow
 def test_the_bundled_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """For real, on generated scenes: the winner is handed over, loads with its options, and is all there is."""
     monkeypatch.chdir(tmp_path)
