@@ -20,8 +20,8 @@ from typing import ParamSpec, TypeVar
 import numpy as np
 from tqdm import tqdm
 
+from exporters.matching import identical
 from runtimes.coco import COCO_CLASS_NAMES
-from runtimes.detections import Detections
 from runtimes.errors import InvalidInput, UserError
 from runtimes.load import load
 from runtimes.postprocess import Floats, decode_output, postprocess
@@ -138,15 +138,11 @@ def compare_postprocessing(outputs: Iterator[Output], count: int) -> Comparison:
         for _ in range(3):
             expected = timed(plain, plain_postprocess, rows, ratio, *THRESHOLDS)
             (given,) = timed(ours, postprocess, output, [ratio], spec, *THRESHOLDS)
-        if not same(expected, given):
+        if not identical(expected, given):
             raise UserError(f"output {len(candidates)} gives other detections than the official postprocessing.")
     few, some, many = np.percentile(candidates, (0, 50, 100))
     what = f"postprocessing: {len(candidates)} outputs, {few:.0f} to {many:.0f} candidates, median {some:.0f}"
     return Comparison(what, median(plain), median(ours), 0.0)
-
-
-def same(left: Detections, right: Detections) -> bool:
-    return all(np.array_equal(getattr(left, name), getattr(right, name)) for name in vars(left))
 
 
 def made_outputs(count: int, seed: int) -> Iterator[Output]:

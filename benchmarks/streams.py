@@ -21,8 +21,8 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
+from exporters.matching import identical
 from runtimes.cores import usable_cores
-from runtimes.detections import Detections
 from runtimes.errors import InvalidInput
 from runtimes.load import load, model_file
 from runtimes.preprocess import Image
@@ -81,10 +81,6 @@ class Streams:
         return f"| {self.name} | {rates} | {self.ratio} | {'yes' if self.identical else 'NO'} |"
 
 
-def same(left: Detections, right: Detections) -> bool:
-    return all(np.array_equal(getattr(left, name), getattr(right, name)) for name in ("xyxy", "confidence", "class_id"))
-
-
 def detects_the_same(contender: Contender, images: Sequence[Image], streams: int) -> bool:
     """Whether streams detect what one image at a time does, in order."""
     found = []
@@ -92,7 +88,7 @@ def detects_the_same(contender: Contender, images: Sequence[Image], streams: int
         options = {**contender.options, "streams": count}
         with load(contender.artifact, score_threshold=0.01, **options) as detector:
             found.append(list(detector.detect_stream([*images] * 4)))
-    return len(found[0]) == len(found[1]) and all(map(same, *found))
+    return len(found[0]) == len(found[1]) and all(map(identical, *found))
 
 
 def measure(

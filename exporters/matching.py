@@ -11,6 +11,11 @@ from runtimes.detections import Detections
 from runtimes.postprocess import Floats, corners
 
 
+def identical(left: Detections, right: Detections) -> bool:
+    """Whether two are the same detections, in the same order, to the last bit."""
+    return all(np.array_equal(getattr(left, name), getattr(right, name)) for name in vars(left))
+
+
 def match(expected: Detections, actual: Detections, min_iou: float = 0.5) -> npt.NDArray[np.intp]:
     """Pair detections of the same class, those with the largest IoU first.
 
