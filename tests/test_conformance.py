@@ -54,6 +54,14 @@ def same(left: Detections, right: Detections) -> bool:
     return all(np.array_equal(getattr(left, name), getattr(right, name)) for name in ("xyxy", "confidence", "class_id"))
 
 
+def nearly_same(left: Detections, right: Detections) -> bool:
+    return bool(
+        np.array_equal(left.class_id, right.class_id)
+        and np.allclose(left.xyxy, right.xyxy, atol=1e-2)
+        and np.allclose(left.confidence, right.confidence, atol=1e-5)
+    )
+
+
 def test_it_detects_what_the_model_detects(
     detector: Detector, seeded_nano: YOLOX, small_spec: ModelSpec, images: list[Image]
 ) -> None:
@@ -79,7 +87,9 @@ def test_output_has_the_promised_shape(detector: Detector, inputs: Inputs) -> No
 
 def test_a_batch_is_what_its_images_are(detector: Detector, images: list[Image]) -> None:
     singles = [detector(image) for image in images]
-    assert all(same(a, b) for a, b in zip(detector(images), singles, strict=True))
+    # Kernels may add up in another order where they are given several images at once.
+    as_sequence = same if detector.spec.batch == 1 else nearly_same
+    assert all(as_sequence(a, b) for a, b in zip(detector(images), singles, strict=True))
     assert all(same(a, b) for a, b in zip(detector.detect_stream(iter(images)), singles, strict=True))
     batched = list(detector.detect_stream(images, len(images)))
     assert [len(found) for found in batched] == [len(found) for found in singles]
