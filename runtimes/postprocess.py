@@ -83,7 +83,7 @@ def non_maximum_suppression(
     boxes -= boxes.min()
     boxes[:, 2:] -= boxes[:, :2]  # left, top, width, height
     # OpenCV copies arrays of these types at once, but reads boxes number by number, which is sooner done from a list.
-    kept = cv2.dnn.NMSBoxesBatched(boxes.tolist(), scores, class_ids.astype(np.int32), 0.0, threshold)
+    kept = cv2.dnn.NMSBoxesBatched(boxes.tolist(), scores, class_ids.astype(np.int32), 0.0, threshold)  # type: ignore
     return np.asarray(kept, dtype=np.intp).reshape(-1)
 
 
@@ -111,9 +111,8 @@ def _suppress(
     xyxy: Floats, scores: Floats, class_ids: npt.NDArray[np.int64], ratio: float, nms_threshold: float
 ) -> Detections:
     """What NMS leaves of candidates in input pixels, in pixels of the original image."""
-    finite = np.isfinite(xyxy)  # raw sizes are exponents, which can overflow
-    if not finite.all():
-        finite = finite.all(axis=1)
+    if not np.isfinite(xyxy).all():  # raw sizes are exponents, which can overflow
+        finite = np.isfinite(xyxy).all(axis=1)
         xyxy, scores, class_ids = xyxy[finite], scores[finite], class_ids[finite]
     kept = non_maximum_suppression(xyxy, scores, class_ids, nms_threshold)
     return Detections(xyxy[kept] / np.float32(ratio), scores[kept], class_ids[kept])
