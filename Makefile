@@ -1,14 +1,21 @@
 # make demo and make test do all set-up on a fresh machine: Python 3.10 or newer and the package registry are enough.
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet
+# Set by CI to requirements/ci.txt: every file is the one that the lock names by its hash, and nothing else is fetched.
+LOCK ?=
 
-.PHONY: demo test test-slow check clean
+.PHONY: demo test test-slow check clean lock audit sbom licences
 
 # Installed anew whenever what to install changes.
-.venv/ready: setup.cfg pyproject.toml constraints.txt
+.venv/ready: setup.cfg pyproject.toml constraints.txt $(LOCK)
 	@echo "Installing into .venv: a minute or two."
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+ifneq ($(LOCK),)
+	$(PIP) --require-hashes --requirement requirements/build.txt
+	$(PIP) --require-hashes --no-build-isolation --requirement $(LOCK)
+endif
+	$(PIP) $(if $(LOCK),--no-index --no-build-isolation) --constraint constraints.txt --editable ".[dev]"
 	touch $@
 
 demo: .venv/ready  ## the bundled Nano on every processor target, proven, measured and drawn, on generated images
@@ -30,6 +37,34 @@ check: .venv/ready  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# What is installed, and where it comes from. The tools have an environment of their own, installed by hashes.
+TOOLS := .venv/tools
+# Where the CPU wheel of torch comes from; --find-links FOLDER where it is a file.
+TORCH ?= --torch-backend cpu
+COMPILE = $(TOOLS)/bin/uv pip compile --quiet --upgrade --generate-hashes --python $(TOOLS)/bin/python \
+	--python-version 3.11 --python-platform x86_64-manylinux_2_28 --custom-compile-command "make lock" $(TORCH)
+
+$(TOOLS)/ready: requirements/tools.txt
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --require-hashes --requirement $<
+	touch $@
+
+lock: $(TOOLS)/ready  ## requirements/*.txt anew: what CI installs, with the newest versions that constraints.txt allows
+	$(COMPILE) setup.cfg --extra dev --constraint constraints.txt --output-file requirements/ci.txt
+	$(COMPILE) requirements/build.in --constraint requirements/ci.txt --output-file requirements/build.txt
+	$(COMPILE) requirements/tools.in --output-file requirements/tools.txt
+
+audit: $(TOOLS)/ready  ## known vulnerabilities of what CI installs, by OSV; needs a connection to it
+	$(TOOLS)/bin/pip-audit --vulnerability-service osv --require-hashes --disable-pip --strict \
+		--requirement requirements/ci.txt
+
+sbom: .venv/ready $(TOOLS)/ready  ## what is installed in .venv as a validated CycloneDX file, build/sbom.json
+	mkdir -p build
+	$(TOOLS)/bin/cyclonedx-py environment $(BIN)/python --output-reproducible --validate --output-file build/sbom.json
+
+licences: .venv/ready  ## the table in docs/licences.md anew
+	$(BIN)/python -m benchmarks.licences docs/licences.md
 
 clean:
 	rm -rf .venv build dist demo *.egg-info runtimes/build runtimes/*.egg-info
