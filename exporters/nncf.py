@@ -12,7 +12,10 @@ import numpy.typing as npt
 
 from runtimes.errors import InvalidInput, MissingBackend
 
+from .telemetry import decline_telemetry
+
 try:
+    decline_telemetry()
     import nncf
 except ImportError:
     raise MissingBackend("int8 for OpenVINO needs NNCF: pip install nncf") from None

@@ -27,6 +27,7 @@ import onnx
 
 from .calibration import calibration_batches
 from .qdq import float_convolutions
+from .telemetry import decline_telemetry
 
 
 def check_openvino(spec: ModelSpec, options: ExportOptions) -> None:
@@ -41,6 +42,7 @@ def export_openvino(
     """Write `directory/model.xml` and `model.bin`. fp16 is that of the weights; the runtime says what to compute in."""
     with tempfile.TemporaryDirectory() as folder:
         onnx_file = export_onnx(model, replace(spec, precision="fp32"), Path(folder), options, check)
+        decline_telemetry()
         converted = openvino.convert_model(onnx_file)
         graph = onnx.load(onnx_file).graph
     if spec.nms is None:
