@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
@@ -77,7 +77,7 @@ class Detector:
         Raises `InvalidInput` where an image is something else.
         """
         # None is what cv2.imread gives for a file that it cannot read.
-        if images is None or (isinstance(images, np.ndarray) and images.ndim < 4):
+        if not isinstance(images, Sized) or (isinstance(images, np.ndarray) and images.ndim < 4):
             return self._detect([images])[0]
         share = math.ceil(len(images) / self.streams)
         return list(self.detect_stream(images, min(max(share, 1), MOST_AT_A_TIME)))

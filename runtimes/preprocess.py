@@ -29,7 +29,10 @@ def imagenet_statistics(order: ChannelOrder) -> tuple[Floats, Floats]:
 
 
 def check_image(image: Any) -> Image:
-    """Return `image` if it is (H, W, 3) uint8 with at least one pixel; raise `InvalidInput` otherwise."""
+    """Return `image` if it is (H, W, 3) uint8 with at least one pixel; raise `InvalidInput` otherwise.
+
+    Its memory may be read-only and lie in any way: views with steps, flipped or turned ones are images like others.
+    """
     if (
         not isinstance(image, np.ndarray)
         or image.dtype != np.uint8
@@ -38,8 +41,21 @@ def check_image(image: Any) -> Image:
         or image.size == 0
     ):
         found = f"{image.dtype} array of shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise InvalidInput(f"an image must be a uint8 array of shape (H, W, 3) in BGR order, not {found}.")
+        raise InvalidInput(
+            f"an image must be a uint8 array of shape (H, W, 3) in BGR order, not {found}{_hint(image)}."
+        )
     return image
+
+
+def _hint(image: Any) -> str:
+    """What to type, where that is plain."""
+    if image is None:
+        return ", which cv2.imread gives for a file that it cannot read"
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.size == 0:
+        return ""
+    channels = image.shape[2] if image.ndim == 3 else 1 if image.ndim == 2 else 0
+    code = {1: "COLOR_GRAY2BGR", 4: "COLOR_BGRA2BGR"}.get(channels)
+    return f": cv2.cvtColor(image, cv2.{code}) makes one of it" if code else ""
 
 
 def letterbox(

@@ -12,8 +12,8 @@ import torch
 from runtimes.errors import InvalidInput
 from runtimes.preprocess import Image, letterbox
 from yolox_deploy.data.augment import AffineRange, Sample, affine, clip, fit, hsv, mirror, to_input
-from yolox_deploy.data.dataset import labelled_image
-from yolox_deploy.data.loader import MAX_LABELS, TrainingSet, collate, make_loader
+from yolox_deploy.data.dataset import MAX_LABELS, labelled_image
+from yolox_deploy.data.loader import TrainingSet, collate, make_loader
 from yolox_deploy.data.mosaic import mixup, mosaic
 from yolox_deploy.data.store import SampleStore
 from yolox_deploy.data.stream import Draw, Share, Stream

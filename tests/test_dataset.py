@@ -2,83 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
 from runtimes.errors import InvalidInput
+from tests.data_sets import NAMES, SPLITS, WRITERS, write_coco, write_yolo
 from yolox_deploy.data.dataset import Dataset, check_trainable, labelled_image, training_labels
 from yolox_deploy.data.open import open_dataset
-
-# For each image: (height, width), and objects as class, left, top, right, bottom.
-SPLITS = {
-    "train": [((60, 80), [("cat", 8, 6, 40, 36), ("owl", 16, 12, 24, 30)]), ((40, 40), [("dog", 0, 0, 40, 20)])],
-    "val": [((50, 100), [("cat", 10, 5, 90, 45)]), ((32, 64), [])],
-}
-NAMES = ["cat", "dog", "owl"]
-
-
-def image(path: Path, size: tuple[int, int]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), np.full((*size, 3), 90, np.uint8))
-
-
-def write_coco(root: Path) -> Path:
-    (root / "annotations").mkdir(parents=True)
-    for split, images in SPLITS.items():
-        entries, annotations = [], []
-        for index, (size, objects) in enumerate(images):
-            image(root / split / f"{index}.png", size)
-            entries.append({"id": index, "file_name": f"{index}.png", "height": size[0], "width": size[1]})
-            for name, left, top, right, bottom in objects:
-                box = [left, top, right - left, bottom - top]
-                entry = {"image_id": index, "category_id": 10 + NAMES.index(name), "bbox": box}
-                annotations.append({"id": len(annotations) + 1, **entry})
-        categories = [{"id": 10 + number, "name": name} for number, name in enumerate(NAMES)]
-        content = {"images": entries, "annotations": annotations, "categories": categories}
-        (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
-    return root
-
-
-def write_voc(root: Path) -> Path:
-    for folder in ("ImageSets/Main", "Annotations"):
-        (root / folder).mkdir(parents=True)
-    for split, images in SPLITS.items():
-        (root / f"ImageSets/Main/{split}.txt").write_text("".join(f"{split}{n}\n" for n in range(len(images))))
-        for index, (size, objects) in enumerate(images):
-            image(root / "JPEGImages" / f"{split}{index}.png", size)
-            rows = "".join(
-                f"<object><name>{name}</name><bndbox><xmin>{left + 1}</xmin><ymin>{top + 1}</ymin>"
-                f"<xmax>{right + 1}</xmax><ymax>{bottom + 1}</ymax></bndbox></object>"
-                for name, left, top, right, bottom in objects
-            )
-            text = f"<annotation><size><width>{size[1]}</width><height>{size[0]}</height></size>{rows}</annotation>"
-            (root / "Annotations" / f"{split}{index}.xml").write_text(text)
-    return root
-
-
-def write_yolo(root: Path) -> Path:
-    for split, images in SPLITS.items():
-        (root / "labels" / split).mkdir(parents=True)
-        for index, (size, objects) in enumerate(images):
-            image(root / "images" / split / f"{index}.png", size)
-            lines = [
-                f"{NAMES.index(name)} {(left + right) / 2 / size[1]} {(top + bottom) / 2 / size[0]}"
-                f" {(right - left) / size[1]} {(bottom - top) / size[0]}\n"
-                for name, left, top, right, bottom in objects
-            ]
-            if lines:
-                (root / "labels" / split / f"{index}.txt").write_text("".join(lines))
-    names = "".join(f"  {number}: {name}\n" for number, name in enumerate(NAMES))
-    (root / "data.yaml").write_text(f"path: .\ntrain: images/train\nval: images/val\nnames:\n{names}")
-    return root
-
-
-WRITERS: dict[str, Callable[[Path], Path]] = {"coco": write_coco, "voc": write_voc, "yolo": write_yolo}
 
 
 @pytest.fixture(params=WRITERS)
@@ -163,3 +95,14 @@ def test_blood_cells(shared: Path) -> None:
     assert everything.class_names == ("Platelets", "RBC", "WBC")
     assert sum(len(found.boxes) for found in everything.images) == 4888
     assert check_trainable(everything) == 2
+
+
+@pytest.mark.parametrize("key", ["names", "path"])
+def test_yaml_that_is_endless_as_text_is_refused_at_once(key: str, tmp_path: Path) -> None:
+    """Nine lists of nine times the one before: some hundred bytes, and gigabytes where they are written out."""
+    root = write_yolo(tmp_path)
+    levels = "".join(f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]\n" for n in range(1, 13))
+    own = "path: .\nnames: *l12\n" if key == "names" else "path: *l12\nnames: [cat, dog, owl]\n"
+    (root / "data.yaml").write_text(f"l0: &l0 [x]\n{levels}train: images/train\nval: images/val\n{own}")
+    with pytest.raises(InvalidInput, match=key):
+        open_dataset(root)

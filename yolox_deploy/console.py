@@ -21,6 +21,7 @@ COMMANDS = {
     "detect": "find objects in images or video, with pictures and a JSON file",
     "train": "YOLOX on your images, to a checkpoint that can be exported",
     "evaluate": "COCO's twelve AP and AR figures of an artifact or a checkpoint",
+    "data": "what is wrong with a data set, and what is in it, before a training",
     "doctor": "say which backends, versions and devices are here, and what to type for the others",
     "checkpoint": "say what a checkpoint holds; convert between the official format and mmdetection's",
 }

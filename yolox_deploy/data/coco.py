@@ -3,20 +3,43 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from runtimes.errors import InvalidInput
 
 from .dataset import Dataset, LabelledImage, Splits
-from .images import known_size
+from .faults import Fault, once, sound
+from .images import UNKNOWN_SIZE, known_size
 
 PREFIX = "instances_"
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An image as the file names it. size: (height, width), unknown where it does not say."""
+
+    name: str
+    size: tuple[int, int]
+
+
+class Annotation(NamedTuple):
+    """An object. number: its id, empty where it has none. box: left, top, right, bottom in pixels."""
+
+    number: str
+    image_id: int
+    category: int
+    box: list[float]
+    area: float
+    crowd: bool
 
 
 def coco_splits(root: Path) -> Splits:
@@ -33,72 +56,121 @@ def coco_splits(root: Path) -> Splits:
 def read_coco(root: Path, split: str, file: Path) -> Dataset:
     """The images that a file names, looked for in `<split>/`, `images/<split>/`, `images/` and the folder itself.
 
-    Raises `InvalidInput` for what is not in COCO's format and images that are not there.
+    Raises `InvalidInput` for what is not in COCO's format at all, and where none of the images are there.
     """
     content = _read_json(file)
+    faults: list[Fault] = []
+    categories = _read_categories(content, file, faults)
+    entries = once(_parsed(content, "images", _entry, file, faults), "duplicate image id", file, faults)
+    annotations = _parsed(content, "annotations", partial(_annotation, entries, categories, file), file, faults)
+    once(((item.number, None) for item in annotations if item.number), "duplicate annotation id", file, faults)
+    objects = defaultdict(list)
+    for item in annotations:
+        objects[item.image_id].append(item)
+    folder = _image_folder(root, split, file, [entry.name for entry in entries.values()])
+    present = sound(partial(_check_present, folder, file), entries.items(), faults)
+    indices = {number: index for index, number in enumerate(categories)}
+    images = tuple(_labelled(number, entry, folder, objects[number], indices) for number, entry in present)
+    return Dataset(file, images, categories, tuple(faults))
+
+
+def _read_categories(content: Any, file: Path, faults: list[Fault]) -> dict[int, str]:
+    """Ascending in id, whose gaps mean nothing."""
+    pairs = _parsed(content, "categories", lambda entry: (_integer(entry["id"]), str(entry["name"])), file, faults)
+    once(((name, None) for _, name in pairs), "duplicate category", file, faults)
+    return dict(sorted(once(pairs, "duplicate category", file, faults).items()))
+
+
+def _parsed(content: Any, part: str, parse: Callable[[Any], Value], file: Path, faults: list[Fault]) -> list[Value]:
+    """What `parse` makes of the entries of a part of the file, without those that lack something."""
+
+    def checked(numbered: tuple[int, Any]) -> Value:
+        try:
+            return parse(numbered[1])
+        except Fault:
+            raise
+        except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+            why = f"lacks {error}" if isinstance(error, KeyError) else f"does not fit: {error}"
+            place = f"{part}[{numbered[0]}]"
+            raise Fault("broken annotation", place, f"{file} is not in COCO's format: {place} {why}.") from None
+
+    return sound(checked, enumerate(content[part]), faults)
+
+
+def _entry(entry: Any) -> tuple[int, Entry]:
+    sides = entry.get("height"), entry.get("width")
+    if not all(sides):
+        return _integer(entry["id"]), Entry(str(entry["file_name"]), UNKNOWN_SIZE)
+    height, width = map(int, sides)
+    if min(height, width) < 0:
+        raise ValueError("height and width must be positive")
+    return _integer(entry["id"]), Entry(str(entry["file_name"]), (height, width))
+
+
+def _annotation(images: dict[int, Entry], categories: dict[int, str], file: Path, entry: Any) -> Annotation:
+    number, image_id, category, box = str(entry.get("id", "")), entry["image_id"], entry["category_id"], entry["bbox"]
+    place = f"annotation {number}"
+    if image_id not in images:
+        raise Fault("unknown image", place, f"{place} of {file} is of image {image_id!r}, which is not in it.")
+    if category not in categories:
+        raise Fault("unknown category", place, f"{place} of {file} is of category {category!r}, which is not in it.")
+    if len(box) != 4:
+        raise ValueError("bbox needs left, top, width and height")
+    left, top, width, height = box
     try:
-        categories = dict(sorted((_integer(entry["id"]), str(entry["name"])) for entry in content["categories"]))
-        entries = {_integer(entry["id"]): entry for entry in content["images"]}
-        names = [str(entry["file_name"]) for entry in entries.values()]
-        if len(entries) != len(content["images"]) or len(set(categories.values())) != len(content["categories"]):
-            raise ValueError("an image id or a category stands in it twice")
-        objects = _by_image(content["annotations"], entries, categories)
-        folder = _image_folder(root, split, file, names) if names else root
-        indices = {number: index for index, number in enumerate(categories)}
-        images = tuple(_labelled(entry, folder, objects[number], indices) for number, entry in entries.items())
-    except InvalidInput:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InvalidInput(f"{file} is not in COCO's format: {error!r}.") from None
-    return Dataset(file, images, categories)
-
-
-def _by_image(
-    annotations: Sequence[Any], images: dict[int, Any], categories: dict[int, str]
-) -> defaultdict[int, list[Any]]:
-    found: defaultdict[int, list[Any]] = defaultdict(list)
-    for entry in annotations:
-        box = entry["bbox"]
-        fits = entry["image_id"] in images and entry["category_id"] in categories
-        if not fits or len(box) != 4 or not np.isfinite(box).all():
-            raise ValueError(f"annotation {entry['id']} does not fit")
-        found[entry["image_id"]].append(entry)
-    return found
+        area = entry.get("area", width * height)
+        finite = math.isfinite(left + top + width + height + area)  # as fast as a check can be: there may be millions
+    except TypeError:
+        finite = False
+    if not finite:
+        raise Fault("coordinates that are no numbers", place, f"{place} of {file}: {box} is no box of finite numbers.")
+    corners = [left, top, left + width, top + height]
+    return Annotation(number, image_id, category, corners, area, bool(entry.get("iscrowd")))
 
 
 def _image_folder(root: Path, split: str, file: Path, names: Sequence[str]) -> Path:
+    """The first folder that holds any of the images."""
     folders = [root / split, root / "images" / split, root / "images", root]
-    folder = next((folder for folder in folders if (folder / names[0]).exists()), None)
-    if folder is None:
-        raise InvalidInput(f"{names[0]} of {file.name} is in none of {', '.join(map(str, folders))}.")
-    absent = [name for name in names if not (folder / name).exists()]
-    if absent:
-        raise InvalidInput(f"{len(absent)} images of {file.name} are not in {folder}, such as {absent[0]}.")
-    return folder
+    for folder in folders:
+        if any((folder / name).is_file() for name in names):
+            return folder
+    if not names:
+        return root
+    raise InvalidInput(f"{names[0]} of {file.name} is in none of {', '.join(map(str, folders))}.")
 
 
-def _labelled(entry: Any, folder: Path, objects: Sequence[Any], indices: dict[int, int]) -> LabelledImage:
-    path = folder / entry["file_name"]
-    known = entry.get("height") and entry.get("width")
-    boxes = np.array([item["bbox"] for item in objects], np.float64).reshape(-1, 4)
-    areas = [item.get("area", item["bbox"][2] * item["bbox"][3]) for item in objects]
-    boxes[:, 2:] += boxes[:, :2]
+def _check_present(folder: Path, file: Path, numbered: tuple[int, Entry]) -> tuple[int, Entry]:
+    name = numbered[1].name
+    if not (folder / name).is_file():
+        raise Fault("missing image", name, f"{folder} lacks {name}, which {file.name} names.")
+    return numbered
+
+
+def _labelled(
+    number: int, entry: Entry, folder: Path, objects: Sequence[Annotation], indices: dict[int, int]
+) -> LabelledImage:
+    path = folder / entry.name
     return LabelledImage(
-        image_id=entry["id"],
+        image_id=number,
         path=path,
-        size=(int(entry["height"]), int(entry["width"])) if known else known_size(path),
-        boxes=boxes,
-        class_ids=np.array([indices[item["category_id"]] for item in objects], np.int64),
-        area=np.array(areas, np.float64),
-        crowd=np.array([item.get("iscrowd", 0) for item in objects], bool),
+        size=known_size(path) if entry.size == UNKNOWN_SIZE else entry.size,
+        boxes=np.array([item.box for item in objects], np.float64).reshape(-1, 4),
+        class_ids=np.array([indices[item.category] for item in objects], np.int64),
+        area=np.array([item.area for item in objects], np.float64),
+        crowd=np.array([item.crowd for item in objects], bool),
     )
 
 
-def _read_json(path: Path) -> Any:
+def _read_json(path: Path) -> dict[str, list[Any]]:
+    """Raises `InvalidInput` where the three lists are not in it."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidInput(f"cannot read {path}: {error}.") from None
+    parts = ("images", "annotations", "categories")
+    if not isinstance(content, dict) or not all(isinstance(content.get(part), list) for part in parts):
+        raise InvalidInput(f"{path} is not in COCO's format: it needs lists of images, annotations and categories.")
+    return content
 
 
 def _integer(value: Any) -> int:

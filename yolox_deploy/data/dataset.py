@@ -11,8 +11,10 @@ import numpy.typing as npt
 
 from runtimes.errors import InvalidInput
 
+from .faults import Fault
 from .images import ImageFiles
 
+MAX_LABELS = 120  # of one training image, as officially
 MOST_OUTSIDE = 0.01  # of all boxes; some slips are in every data set
 
 Labels = npt.NDArray[np.float32]  # (n, 5): left, top, right, bottom in pixels, class index
@@ -40,13 +42,20 @@ class LabelledImage:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images with labels. source: the annotation file or folder, for messages. categories: id to name, ascending."""
+    """Images with labels. source: the annotation file or folder, for messages. categories: id to name, ascending.
+
+    faults: entries that are wrong and stand neither in `images` nor in their boxes; `open_dataset` refuses such.
+    """
 
     source: Path
     images: tuple[LabelledImage, ...]
     categories: dict[int, str]
+    faults: tuple[Fault, ...] = ()
 
     def __post_init__(self) -> None:
+        refused = [fault for fault in self.faults if fault.rule.refused]
+        if refused and not (self.images and self.categories):
+            raise refused[0]
         if not self.images:
             raise InvalidInput(f"{self.source} names no images.")
         if not self.categories:
@@ -91,6 +100,11 @@ def training_labels(image: LabelledImage) -> Labels:
     return np.concatenate([boxes, image.class_ids[:, None]], axis=1)[useful].astype(np.float32)
 
 
+def truncated(dataset: Dataset) -> list[LabelledImage]:
+    """The images with more boxes than training takes of one."""
+    return [image for image in dataset.images if len(training_labels(image)) > MAX_LABELS]
+
+
 def lie_outside(image: LabelledImage) -> npt.NDArray[np.bool_]:
     """Which boxes have no part in their image, (n,)."""
     height, width = image.size
@@ -106,11 +120,18 @@ def check_trainable(dataset: Dataset) -> int:
     outside = [image for image in dataset.images if lie_outside(image).any()]
     count, boxes = sum(int(lie_outside(image).sum()) for image in outside), sum(len(i.boxes) for i in dataset.images)
     if count > MOST_OUTSIDE * boxes:
-        raise InvalidInput(
+        raise Fault(
+            "many boxes outside their images",
+            outside[0].path.name,
             f"{count} of the {boxes} boxes of {dataset.source} lie wholly outside their images, such as one of"
-            f" {outside[0].path.name}: they are of other images, or in other units."
+            f" {outside[0].path.name}: they are of other images, or in other units.",
         )
-    used = sum(len(training_labels(image)) for image in dataset.images)
-    if not used:
-        raise InvalidInput(f"{dataset.source} holds no boxes to learn from: are the labels where they should be?")
-    return sum(int((~image.crowd).sum()) for image in dataset.images) - used
+    if not any(len(training_labels(image)) for image in dataset.images):
+        sentence = f"{dataset.source} holds no boxes to learn from: are the labels where they should be?"
+        raise Fault("nothing to learn from", dataset.source.name, sentence)
+    return left_out(dataset)
+
+
+def left_out(dataset: Dataset) -> int:
+    """How many boxes, crowds aside, have no area in their image."""
+    return sum(int((~image.crowd).sum()) - len(training_labels(image)) for image in dataset.images)

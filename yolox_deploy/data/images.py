@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import overload
@@ -16,19 +17,25 @@ from runtimes.preprocess import Image
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 UNKNOWN_SIZE = (0, 0)
-EXIF_ORIENTATION = 0x0112
+EXIF_ORIENTATION, TIFF_WIDTH, TIFF_HEIGHT = 0x0112, 0x0100, 0x0101
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 JPEG_TAIL = 4096  # bytes: some cameras write on after the end
 LYING = {5, 6, 7, 8}  # orientations that swap width and height
 
 
 def read_image(path: Path) -> Image:
-    """An image as BGR uint8 (H, W, 3), turned upright by its EXIF orientation. Raises `InvalidInput` if it is none."""
+    """An image file as BGR uint8 (H, W, 3), memory of its own. Training, evaluation and detection all read by this.
+
+    It is turned upright by its EXIF orientation. Grey becomes three equal channels, 16 bits become 8, alpha is dropped,
+    CMYK is converted: as OpenCV's IMREAD_COLOR does. Raises `InvalidInput` for what is no image, or not whole.
+    """
     try:
         content = np.fromfile(path, dtype=np.uint8)  # imread cannot open every path on every system
         image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
-    except (OSError, cv2.error) as error:
-        raise InvalidInput(f"cannot read the image {path}: {error}.") from None
+    except OSError as error:
+        raise InvalidInput(f"cannot read the image {path}: {error.strerror or error}.") from None
+    except cv2.error:  # of a header that asks for more pixels than OpenCV takes
+        image = None
     if image is None:
         raise InvalidInput(f"{path} is not an image that OpenCV reads.")
     if is_cut_short(content):
@@ -49,10 +56,15 @@ def image_size(path: Path) -> tuple[int, int]:
     except ImportError:
         raise MissingBackend("reading the sizes of images needs Pillow: pip install pillow") from None
     try:
-        with Pillow.open(path) as image:
-            lying = image.getexif().get(EXIF_ORIENTATION) in LYING
-            return (image.width, image.height) if lying else (image.height, image.width)
-    except (OSError, Pillow.DecompressionBombError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of tags that do not matter here, and of very large images
+            with Pillow.open(path) as image:
+                lying = image.getexif().get(EXIF_ORIENTATION) in LYING
+                # Newer Pillows turn the size of a TIFF, and only of a TIFF, themselves: its tags are what is stored.
+                tags = getattr(image, "tag_v2", None)
+                width, height = (tags[TIFF_WIDTH], tags[TIFF_HEIGHT]) if tags else image.size
+                return (width, height) if lying else (height, width)
+    except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError) as error:
         raise InvalidInput(f"{path} is not an image that Pillow reads: {first_line(error)}.") from None
 
 

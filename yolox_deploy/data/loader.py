@@ -17,11 +17,10 @@ from runtimes.errors import InvalidInput
 from yolox_deploy.training.recipe import Augmentation
 
 from .augment import AffineRange, Sample, affine, colour_and_mirror, to_input
+from .dataset import MAX_LABELS
 from .mosaic import mixup, mosaic
 from .store import SampleStore
 from .stream import Draw, Stream
-
-MAX_LABELS = 120  # of one image, as officially
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,9 +31,23 @@ def open_dataset(path: Path, splits: Sequence[str] = (), skip_unreadable: bool =
     """
     found = find_splits(path)
     names = [find_split(found, split, path) for split in splits] or [default_split(found, path)]
-    dataset = join([found[name]() for name in dict.fromkeys(names)], path)
+    dataset = join([_refuse(found[name](), path) for name in dict.fromkeys(names)], path)
     unreadable = [image.path for image in dataset.images if image.size == UNKNOWN_SIZE]
     return without_images(dataset, unreadable, skip_unreadable)
+
+
+def _refuse(dataset: Dataset, path: Path) -> Dataset:
+    """Raise `InvalidInput` for the first entry that is wrong; say what is left out without harm."""
+    refused = [fault for fault in dataset.faults if fault.rule.refused]
+    if refused:
+        others = f"; `yolox-deploy data {path}` lists {len(refused) - 1} more" if len(refused) > 1 else ""
+        raise InvalidInput(f"{str(refused[0]).removesuffix('.')}{others}.")
+    counts = Counter(fault.kind for fault in dataset.faults)
+    for kind, count in counts.items():
+        first = next(fault for fault in dataset.faults if fault.kind == kind)
+        action = f"{kind}: {count}, such as {first.place}; {first.rule.action}"
+        print(f"{dataset.source}: {action}.", file=sys.stderr, flush=True)
+    return dataset
 
 
 def decodable(dataset: Dataset) -> Dataset:
@@ -72,7 +87,7 @@ def find_splits(path: Path) -> Splits:
 
 def find_split(found: Splits, split: str, path: Path) -> str:
     """The name under which a data set has a split."""
-    meant = [split] if split in found else [name for name in found if _plain(name) == ALIASES.get(split, split)]
+    meant = [split] if split in found else [name for name in found if plain_name(name) == ALIASES.get(split, split)]
     if len(meant) != 1:
         problem = f"more than one split {split!r}" if meant else f"no split {split!r}"
         raise InvalidInput(f"{path} has {problem}; name one of {', '.join(found)}.")
@@ -82,11 +97,11 @@ def find_split(found: Splits, split: str, path: Path) -> str:
 def default_split(found: Splits, path: Path) -> str:
     if len(found) == 1:
         return next(iter(found))
-    plain = {_plain(name) for name in found}
+    plain = {plain_name(name) for name in found}
     return find_split(found, "val" if "val" in plain or "test" not in plain else "test", path)
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """Without a year, and without synonyms."""
     stem = re.sub(r"\d+$", "", name)
     return ALIASES.get(stem, stem)
@@ -105,4 +120,4 @@ def join(parts: Sequence[Dataset], source: Path) -> Dataset:
         raise InvalidInput(f"the splits of {source} that are to be joined have images in common.")
     if len({image.image_id for image in images}) != len(images):
         images = tuple(replace(image, image_id=number) for number, image in enumerate(images, 1))
-    return Dataset(source, images, first.categories)
+    return Dataset(source, images, first.categories, tuple(fault for part in parts for fault in part.faults))

@@ -54,14 +54,15 @@ class SampleStore(Sequence[Sample]):
             return 0
         for index in tqdm(range(len(self)), unit="image", desc=f"cache ({cache})"):
             file = folder / f"{self._key(index)}.npy"
+            kept = _load(file) if cache == "disk" else None
             try:
-                image = np.load(file) if cache == "disk" and file.exists() else self._read(index)
+                image = self._read(index) if kept is None else kept
             except InvalidInput:  # said when it is drawn
                 continue
             room -= image.nbytes
             if room < 0:
                 break
-            if cache == "disk" and not file.exists():
+            if cache == "disk" and kept is None:
                 with replacing(file) as part:
                     np.save(part, image)
             self._kept[index] = file if cache == "disk" else image
@@ -89,3 +90,12 @@ class SampleStore(Sequence[Sample]):
         height, width = self.images[index].size
         labels[:, :4] *= min(self.size[0] / height, self.size[1] / width)
         return labels
+
+
+def _load(file: Path) -> Image | None:
+    """A kept image; None where there is none, or where it did not reach the disk before the power went."""
+    try:
+        image: Image = np.load(file)
+    except (OSError, ValueError, EOFError):
+        return None
+    return image

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from runtimes.errors import InvalidInput, MissingBackend, first_line
 from yolox_deploy.files import read_text
 
 from .dataset import Dataset, LabelledImage, Splits, labelled_image
+from .faults import Fault, once, sound
 from .images import IMAGE_SUFFIXES, known_size
 
 SPLIT_KEYS = ("train", "training", "val", "valid", "validation", "test")
@@ -50,20 +52,25 @@ def read_yaml(file: Path) -> YoloYaml:
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise InvalidInput(f"{file}: {key} must be a path or a list of paths.")
     folder = file.parent
-    roots = folder / str(content.get("path") or "."), folder
+    path = content.get("path") or "."
+    if not isinstance(path, str):
+        raise InvalidInput(f"{file}: path must be a folder.")
+    roots = folder / path, folder
     return YoloYaml(file, roots, _names(content.get("names"), file), entries)
 
 
 def read_yolo(yaml: YoloYaml, split: str) -> Dataset:
     """One split. The category ids are the class indices plus 1.
 
-    Raises `InvalidInput` for folders that are not there, and for the first line of a label file that is wrong.
+    Raises `InvalidInput` for folders that are not there.
     """
-    paths = [path for entry in yaml.splits[split] for path in _images(yaml, entry)]
-    if not paths:
+    faults: list[Fault] = []
+    paths = [path for entry in yaml.splits[split] for path in _images(yaml, entry, faults)]
+    if not paths and not faults:
         raise InvalidInput(f"{yaml.file}: {split} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}).")
-    images = tuple(_labelled(number, path, yaml) for number, path in enumerate(dict.fromkeys(paths), 1))
-    return Dataset(yaml.file, images, dict(enumerate(yaml.names, 1)))
+    each = once(((path, None) for path in paths), "image listed twice", yaml.file, faults)
+    images = tuple(_labelled(number, path, yaml, faults) for number, path in enumerate(each, 1))
+    return Dataset(yaml.file, images, dict(enumerate(yaml.names, 1)), (*faults, *_without_image(each)))
 
 
 def _find_yaml(folder: Path) -> Path | None:
@@ -89,7 +96,8 @@ def _names(value: Any, file: Path) -> tuple[str, ...]:
     """From a list, or a dict whose keys are the class indices."""
     if isinstance(value, dict) and sorted(map(str, value)) == sorted(map(str, range(len(value)))):
         value = [name for _, name in sorted(value.items(), key=lambda item: int(item[0]))]
-    if not isinstance(value, list) or not value:
+    # Text or numbers: a list of lists of lists, each named once, is small in the file and endless as text.
+    if not isinstance(value, list) or not value or not all(isinstance(name, (str, int, float)) for name in value):
         raise InvalidInput(f"{file}: names must be a list of class names, or a dict of them by number from 0.")
     names = tuple(str(name) for name in value)
     if len(set(names)) != len(names):
@@ -97,7 +105,7 @@ def _names(value: Any, file: Path) -> tuple[str, ...]:
     return names
 
 
-def _images(yaml: YoloYaml, entry: str) -> list[Path]:
+def _images(yaml: YoloYaml, entry: str, faults: list[Fault]) -> list[Path]:
     """The images of a folder and the folders in it, or of a text file that lists them."""
     tries = [root / name for root in yaml.roots for name in (entry, entry.removeprefix("../"))]  # as Ultralytics does
     place = next((path for path in tries if path.exists()), None)
@@ -105,13 +113,14 @@ def _images(yaml: YoloYaml, entry: str) -> list[Path]:
         raise InvalidInput(f"{yaml.file} names {entry}, and there is no {' or '.join(map(str, dict.fromkeys(tries)))}.")
     if place.is_dir():
         return sorted(path for path in place.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    return [_listed(yaml, place, line.strip()) for line in read_text(place).splitlines() if line.strip()]
+    lines = [line.strip() for line in read_text(place).splitlines() if line.strip()]
+    return sound(partial(_listed, yaml, place), lines, faults)
 
 
 def _listed(yaml: YoloYaml, file: Path, line: str) -> Path:
-    path = next((folder / line for folder in (file.parent, *yaml.roots) if (folder / line).exists()), None)
+    path = next((folder / line for folder in (file.parent, *yaml.roots) if (folder / line).is_file()), None)
     if path is None:
-        raise InvalidInput(f"{file} lists {line}, which does not exist.")
+        raise Fault("missing image", line, f"{file} lists {line}, which does not exist.")
     return path
 
 
@@ -121,28 +130,49 @@ def label_file(image: Path) -> Path:
     return Path(f"{head}/labels/{tail}" if images else tail).with_suffix(".txt")
 
 
-def _labelled(number: int, path: Path, yaml: YoloYaml) -> LabelledImage:
+def _without_image(images: Iterable[Path]) -> list[Fault]:
+    """Label files in the folders of labels that no image belongs to."""
+    files = {label_file(path) for path in images if "/images/" in path.absolute().as_posix()}
+    there = {file for folder in {file.parent for file in files} for file in folder.glob("*.txt")}
+    lone = sorted(file for file in there - files if file.name != "classes.txt")  # which labelling tools leave there
+    return [Fault("label file without image", file.name, f"{file} has no image.") for file in lone]
+
+
+def _labelled(number: int, path: Path, yaml: YoloYaml, faults: list[Fault]) -> LabelledImage:
     file = label_file(path)
-    lines = read_text(file).splitlines() if file.exists() else []
-    objects = [_object(line, yaml, f"{file}:{row}") for row, line in enumerate(lines, 1) if line.strip()]
+    rows = [(row, line) for row, line in enumerate(_lines(file, faults), 1) if line.strip()]
+    objects = sound(partial(_object, yaml, file), rows, faults)
     height, width = size = known_size(path)
     boxes = [[left * width, top * height, right * width, bottom * height] for _, (left, top, right, bottom) in objects]
     return labelled_image(number, path, size, boxes, [index for index, _ in objects])
 
 
-def _object(line: str, yaml: YoloYaml, place: str) -> Object:
+def _lines(file: Path, faults: list[Fault]) -> list[str]:
+    try:
+        return read_text(file).splitlines() if file.exists() else []
+    except InvalidInput as error:
+        faults.append(Fault("broken annotation", file.name, str(error)))
+        return []
+
+
+def _object(yaml: YoloYaml, file: Path, numbered: tuple[int, str]) -> Object:
     """Class and centre x, y, width, height; or class and the corners of a polygon, which becomes its box."""
+    row, line = numbered
+    where, short = f"{file}:{row}", f"{file.name}:{row}"
     try:
         index, *numbers = map(float, line.split())
     except ValueError:
         index, numbers = math.nan, []
-    complete = len(numbers) == 4 or (len(numbers) >= 6 and len(numbers) % 2 == 0)
-    if not complete or not all(map(math.isfinite, (index, *numbers))):
-        raise InvalidInput(f"{place} is not a label: class, centre x, centre y, width, height; or class and a polygon.")
+    if len(numbers) != 4 and (len(numbers) < 6 or len(numbers) % 2):
+        needs = "class, centre x, centre y, width, height; or class and a polygon"
+        raise Fault("broken annotation", short, f"{where} is not a label: {needs}.")
+    if not all(map(math.isfinite, (index, *numbers))):
+        raise Fault("coordinates that are no numbers", short, f"{where} is not a label of finite numbers.")
     if index not in range(len(yaml.names)):
-        raise InvalidInput(f"{place} is of class {index:g}, and {yaml.file} names classes 0 to {len(yaml.names) - 1}.")
+        known = f"{yaml.file} names classes 0 to {len(yaml.names) - 1}"
+        raise Fault("unknown category", short, f"{where} is of class {index:g}, and {known}.")
     if max(map(abs, numbers)) > FURTHEST:
-        raise InvalidInput(f"{place} is not in fractions of the image, which lie between 0 and 1.")
+        raise Fault("coordinates in pixels", short, f"{where} is not in fractions of the image, which lie in 0 to 1.")
     if len(numbers) > 4:
         return int(index), [min(numbers[::2]), min(numbers[1::2]), max(numbers[::2]), max(numbers[1::2])]
     x, y, width, height = numbers

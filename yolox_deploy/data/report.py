@@ -1,0 +1,144 @@
+"""What the data doctor found: in numbers, on the screen and as JSON."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from .faults import RULES, Fault
+
+COLUMNS = 80
+MOST_EXAMPLES = 5  # on the screen
+MOST_KEPT = 100  # in the JSON file
+MOST_CLASSES = 12  # on the screen
+SIZES = {"<8": 0, "8-16": 8, "16-32": 16, "32-96": 32, "96+": 96}  # px: strides; COCO's large
+
+
+@dataclass(frozen=True)
+class Finding:
+    """All faults of one kind in a split. refused: training would stop. action: what is done, or has to be done.
+    examples: files, with what distinguishes them; at most 100."""
+
+    kind: str
+    refused: bool
+    count: int
+    action: str
+    examples: tuple[str, ...]
+
+    def __str__(self) -> str:
+        head = _wrap(f"{self.kind}: {self.action}", f"  {self.count:>7}  ")
+        shown = list(dict.fromkeys(self.examples))[:MOST_EXAMPLES]
+        more = " ..." if len(shown) < self.count else ""
+        return f"{head}\n{_wrap(', '.join(shown) + more, ' ' * 11)}"
+
+
+def findings(faults: Sequence[Fault]) -> tuple[Finding, ...]:
+    """The faults by kind, in the order of `RULES`."""
+    places: dict[str, list[str]] = {kind: [] for kind in RULES}
+    for fault in faults:
+        places[fault.kind].append(fault.place)
+    return tuple(
+        Finding(kind, RULES[kind].refused, len(found), RULES[kind].action, tuple(found[:MOST_KEPT]))
+        for kind, found in places.items()
+        if found
+    )
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Smallest, middle and largest of some numbers."""
+
+    low: float
+    middle: float
+    high: float
+
+    def __str__(self) -> str:
+        if self.low == self.high:
+            return f"{self.low:.4g}"
+        return f"{self.low:.4g} to {self.high:.4g} (median {self.middle:.4g})"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What can be learned from a split.
+
+    images, boxes: how many; boxes without crowds and what is left out. heights, widths: of the images, in pixels.
+    aspects: width by height. boxes_per_image. classes: boxes of each. box_sizes: boxes by the root of their area in
+    pixels of the network input. full_mosaics: the share of mosaics with more boxes than training takes, at most.
+    """
+
+    images: int
+    boxes: int
+    heights: Spread
+    widths: Spread
+    aspects: Spread
+    boxes_per_image: Spread
+    classes: dict[str, int]
+    box_sizes: dict[str, int]
+    full_mosaics: float
+
+    def __str__(self) -> str:
+        shares = {name: count / max(self.boxes, 1) for name, count in self.box_sizes.items()}
+        sizes = ", ".join(f"{name}: {self.box_sizes[name]} ({share:.1%})" for name, share in shares.items())
+        most = sorted(self.classes, key=lambda name: -self.classes[name])
+        shown = most if len(most) <= MOST_CLASSES else [*most[: MOST_CLASSES // 2], "...", *most[-MOST_CLASSES // 2 :]]
+        classes = [f"{name} {self.classes[name]}" if name in self.classes else name for name in shown]
+        rows = [
+            ("images", f"{self.images}; width {self.widths}, height {self.heights}, width / height {self.aspects}"),
+            ("boxes", f"{self.boxes}; {self.boxes_per_image} an image"),
+            ("box sizes", f"{sizes}; px of the input, root of the area"),
+            ("classes", f"{len(self.classes)}: {', '.join(classes)}"),
+        ]
+        if self.full_mosaics >= 0.0005:
+            rows.append(("mosaics", f"up to {self.full_mosaics:.1%} have more boxes than training takes"))
+        return "\n".join(_wrap(text, f"  {name:<12}") for name, text in rows)
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """One split. contents: None where nothing of it can be used."""
+
+    name: str
+    source: str
+    contents: Contents | None
+    findings: tuple[Finding, ...]
+
+    def __str__(self) -> str:
+        parts = [f"{self.name} ({self.source})"]
+        if self.contents is not None:
+            parts.append(str(self.contents))
+        for refused, title in ((True, "  training would refuse"), (False, "  to know")):
+            shown = [str(finding) for finding in self.findings if finding.refused == refused]
+            parts += [title, *shown] if shown else []
+        return "\n".join(parts)
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """A whole data set. input_size: (height, width) that boxes are measured in. True where it can be trained on."""
+
+    data: str
+    input_size: tuple[int, int]
+    splits: tuple[SplitReport, ...]
+
+    @property
+    def refused(self) -> int:
+        """How many faults keep it from being trained on."""
+        return sum(finding.count for split in self.splits for finding in split.findings if finding.refused)
+
+    def __bool__(self) -> bool:
+        return self.refused == 0
+
+    def __str__(self) -> str:
+        height, width = self.input_size
+        head = f"{self.data}, seen at {height} x {width} (height x width)"
+        return "\n\n".join([head, *map(str, self.splits)])
+
+    def to_json(self) -> str:
+        return json.dumps({"trainable": bool(self), **asdict(self)}, indent=2) + "\n"
+
+
+def _wrap(text: str, head: str) -> str:
+    return textwrap.fill(text, COLUMNS, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False)
