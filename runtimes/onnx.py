@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from .cores import threads_of
 from .errors import InvalidInput, MissingBackend, UserError, first_line
+from .onnx_external import check_external_data
 from .preprocess import empty_input
 from .runtime import Request, check_graph, check_input, check_threads, one_spec
 from .spec import ModelSpec
@@ -38,7 +39,7 @@ def spec_from_metadata(metadata: Mapping[str, str], source: str) -> ModelSpec | 
         return None
     try:
         content = {name: json.loads(text) for name, text in own.items()}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(f"the metadata of {source} is damaged: {error}.") from None
     return ModelSpec.from_dict(content, f"the metadata of {source}")
 
@@ -82,6 +83,7 @@ class OnnxRuntime:
             threads = threads_of(threads, streams)
         if threads is not None:  # each stream brings its own thread; the others are those of all streams together
             options.intra_op_num_threads = streams * (threads - 1) + 1
+        check_external_data(Path(path))
         try:
             # Without its own fallback, which prints, and would take another provider than was asked for.
             self._session: Any = onnxruntime.InferenceSession(
@@ -89,12 +91,18 @@ class OnnxRuntime:
             )
         except Exception as error:  # onnxruntime has no common base class for what it raises
             raise InvalidInput(f"ONNX Runtime cannot load {path}: {first_line(error)}") from None
-        metadata = self._session.get_modelmeta().custom_metadata_map
-        self.spec: ModelSpec = one_spec(spec_from_metadata(metadata, str(path)), spec, path)
+        self.spec: ModelSpec = one_spec(self._own_spec(path), spec, path)
         # ONNX Runtime goes on without a provider that does not start, such as CUDA without a driver.
         if _names(providers)[0] not in self._session.get_providers():
             raise InvalidInput(f"ONNX Runtime could not start {_names(providers)[0]} and would have used another.")
         self._check_against_file(path)
+
+    def _own_spec(self, path: str | Path) -> ModelSpec | None:
+        try:
+            metadata = self._session.get_modelmeta().custom_metadata_map
+        except UnicodeDecodeError:
+            raise InvalidInput(f"the metadata of {path} is damaged: it is no text.") from None
+        return spec_from_metadata(metadata, str(path))
 
     def _check_against_file(self, path: str | Path) -> None:
         """The spec must fit the graph, so that a wrong one shows here and not as wrong boxes."""

@@ -206,10 +206,13 @@ def _read(core: Any, path: Path) -> Any:
 
 
 def _spec_of(model: Any, path: str | Path, given: ModelSpec | None) -> ModelSpec:
-    own = None
-    if model.has_rt_info(RT_INFO):
-        own = ModelSpec.from_json(str(model.get_rt_info(RT_INFO).value), f"the spec in {path}")
-    return one_spec(own, given, path)
+    if not model.has_rt_info(RT_INFO):
+        return one_spec(None, given, path)
+    try:
+        text = str(model.get_rt_info(RT_INFO).value)
+    except UnicodeDecodeError:
+        raise InvalidInput(f"the spec in {path} is damaged: it is no text.") from None
+    return one_spec(ModelSpec.from_json(text, f"the spec in {path}"), given, path)
 
 
 def _check_against_file(model: Any, path: str | Path, spec: ModelSpec) -> None:

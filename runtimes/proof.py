@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 
 from .errors import InvalidInput
+from .json_file import read_json_object
 
 RECORD = "parity.json"
 PROVEN_SUFFIXES = (".onnx", ".xml", ".bin", ".param")  # an engine can be built anew, and has its hash in engine.json
@@ -33,11 +33,10 @@ def check_proven(model: Path) -> None:
     record = model.with_name(RECORD)
     if not record.exists():
         return
-    try:
-        files = json.loads(record.read_text(encoding="utf-8")).get("files", {})
-        expected = {name: str(files[name]) for name in (model.name, f"{model.stem}.bin") if name in files}
-    except (ValueError, TypeError, AttributeError) as error:
-        raise InvalidInput(f"{record} is damaged: {error!r}. Export again.") from None
+    files = read_json_object(record).get("files", {})
+    if not isinstance(files, dict):
+        raise InvalidInput(f"{record} is damaged: its files are no names with hashes. Export again.")
+    expected = {name: str(files[name]) for name in (model.name, f"{model.stem}.bin") if name in files}
     for name, digest in expected.items():
         file = model.with_name(name)
         if file.exists() and sha256_file(file) != digest:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .errors import InvalidInput
+from .json_file import json_object, read_json_object
 
 ChannelOrder = Literal["BGR", "RGB"]
 Normalization = Literal["imagenet"]
@@ -17,6 +18,10 @@ Precision = Literal["fp32", "fp16", "int8"]
 
 # What a spec file has to say, though the class has defaults: a guess would show only as wrong boxes.
 REQUIRED = {"name", "input_size", "class_names", "batch", "decoded", "channel_order", "normalization"}
+
+
+# Far beyond what anybody runs: files of strangers must not ask for all memory there is.
+LONGEST_SIDE, LARGEST_BATCH, LONGEST_NAME = 8192, 1024, 200
 
 
 @dataclass(frozen=True)
@@ -96,13 +101,7 @@ class ModelSpec:
     @classmethod
     def from_json(cls, text: str, source: str = "spec") -> ModelSpec:
         """Read what `to_json` wrote. `source` names the file in error messages."""
-        try:
-            content = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise InvalidInput(f"{source} is not JSON: {error}.") from None
-        if not isinstance(content, dict):
-            raise InvalidInput(f"{source} holds no JSON object.")
-        return cls.from_dict(content, source)
+        return cls.from_dict(json_object(text, source), source)
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], source: str = "spec") -> ModelSpec:
@@ -125,26 +124,22 @@ class ModelSpec:
     @classmethod
     def read(cls, path: str | Path) -> ModelSpec:
         """Read a `spec.json`. Raises `InvalidInput` where the file is missing or not a spec."""
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InvalidInput(f"cannot read the spec file {path}: {error}.") from None
-        return cls.from_json(text, str(path))
+        return cls.from_dict(read_json_object(Path(path)), str(path))
 
 
 def _check(spec: ModelSpec) -> None:
     """Raise `InvalidInput` that names the first field that is out of range."""
     rules = {
-        "name": isinstance(spec.name, str) and spec.name != "",
+        "name": _texts((spec.name,)) and not set(spec.name) & set("/\\"),  # folders are named after it
         "strides": _integers(spec.strides) and len(spec.strides) > 0,
-        "input_size": _integers(spec.input_size) and len(spec.input_size) == 2,
+        "input_size": _integers(spec.input_size) and len(spec.input_size) == 2 and max(spec.input_size) <= LONGEST_SIDE,
         "class_names": _texts(spec.class_names) and len(spec.class_names) > 0,
         "category_ids": isinstance(spec.category_ids, tuple)
         and all(type(number) is int for number in spec.category_ids),
         "channel_order": spec.channel_order in ("BGR", "RGB"),
         "normalization": spec.normalization in (None, "imagenet"),
         "pad_value": type(spec.pad_value) is int and 0 <= spec.pad_value <= 255,
-        "batch": spec.batch is None or _integers((spec.batch,)),
+        "batch": spec.batch is None or (_integers((spec.batch,)) and spec.batch <= LARGEST_BATCH),
         "precision": spec.precision in ("fp32", "fp16", "int8"),
         "decoded": isinstance(spec.decoded, bool),
         "nms": spec.nms is None or isinstance(spec.nms, GraphNMS),
@@ -154,7 +149,7 @@ def _check(spec: ModelSpec) -> None:
     }
     for name, holds in rules.items():
         if not holds:
-            raise InvalidInput(f"{name} cannot be {getattr(spec, name)!r}.")
+            raise InvalidInput(f"{name} cannot be {getattr(spec, name)!r:.200}.")
     step = max(spec.strides)
     if any(step % stride for stride in spec.strides):
         raise InvalidInput(f"strides {spec.strides} do not divide each other.")
@@ -174,7 +169,10 @@ def _check(spec: ModelSpec) -> None:
 
 
 def _texts(values: tuple[str, ...]) -> bool:
-    return isinstance(values, tuple) and all(isinstance(value, str) and value != "" for value in values)
+    """Texts that can be printed: nothing in them moves the cursor of a terminal."""
+    return isinstance(values, tuple) and all(
+        isinstance(value, str) and 0 < len(value) <= LONGEST_NAME and value.isprintable() for value in values
+    )
 
 
 def _integers(values: tuple[int, ...]) -> bool:

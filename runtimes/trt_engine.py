@@ -12,6 +12,7 @@ from typing import Any
 
 from .cuda import Gpu, call, cuda_runtime, find_gpu
 from .errors import InvalidInput, MissingBackend
+from .json_file import read_json_object
 from .spec import ModelSpec, Precision
 from .trt_build import TITLES, BuildOptions, build_engine, library, target_of, write_beside
 
@@ -51,13 +52,13 @@ class EngineInfo:
                 f" `{rebuild_command(engine)}`, which needs model.onnx and spec.json beside it."
             )
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json_object(path)
             values: dict[str, Any] = {
                 name: tuple(value) if isinstance(value, list) else value for name, value in content.items()
             }
             info = cls(**values)
             info.options(), _number(info.compute_capability)
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError) as error:
             raise InvalidInput(f"{path} is damaged ({error}): `{rebuild_command(engine)}` writes it anew.") from None
         return info
 

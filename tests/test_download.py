@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+import io
 import socket
 import threading
+import urllib.request
 from collections.abc import Iterator
+from http.client import HTTPMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 import torch
 
 from runtimes import InvalidInput, UserError
-from yolox_deploy.model.download import official_weights
+from yolox_deploy.model import download
+from yolox_deploy.model.download import StayEncrypted, official_weights
 from yolox_deploy.model.yolox import YOLOX
 
 
@@ -19,6 +24,7 @@ class Server(ThreadingHTTPServer):
 
     content: bytes
     break_at: int | None = None
+    announces = True  # how much there is
     ranges: list[str | None]
 
 
@@ -36,7 +42,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_error(416)
             return
         self.send_response(206 if wanted else 200)
-        self.send_header("Content-Length", str(len(content) - start))
+        if self.server.announces:
+            self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
         self.wfile.write(content[start : self.server.break_at])
 
@@ -111,3 +118,36 @@ def test_only_the_web_is_a_mirror(server: Server, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("YOLOX_DEPLOY_MIRROR", "file:///etc")
     with pytest.raises(InvalidInput, match="https"):
         official_weights("yolox-nano")
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "goes"),
+    [
+        ("https://a.example/f", "https://b.example/f", True),
+        ("https://a.example/f", "http://b.example/f", False),
+        ("http://a.local/f", "http://b.local/f", True),
+    ],
+)
+def test_a_server_cannot_send_on_to_what_is_not_encrypted(first: str, then: str, goes: bool) -> None:
+    def follow() -> urllib.request.Request | None:
+        request = urllib.request.Request(first)
+        return StayEncrypted().redirect_request(request, io.BytesIO(), 302, "Found", HTTPMessage(), then)
+
+    if goes:
+        request = follow()
+        assert request is not None and request.full_url == then
+    else:
+        with pytest.raises(URLError, match="not encrypted"):
+            follow()
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_more_than_any_official_file_has_is_refused(
+    announced: bool, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "LARGEST", 1 << 20)
+    server.announces = announced
+    with pytest.raises(UserError, match="more than any official file has"):
+        official_weights("yolox-nano")
+    kept = sum(file.stat().st_size for file in (tmp_path / "cache").iterdir())
+    assert kept <= (0 if announced else (1 << 20) + (1 << 16))

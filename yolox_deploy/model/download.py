@@ -6,8 +6,9 @@ import os
 import urllib.error
 import urllib.request
 import zipfile
-from http.client import HTTPException
+from http.client import HTTPException, HTTPMessage
 from pathlib import Path
+from typing import IO
 
 from tqdm import tqdm
 
@@ -30,6 +31,7 @@ FILES: dict[VariantName, str] = {
     "yolox-darknet53": "yolox_darknet.pth",
 }
 TIMEOUT = 30  # seconds without a byte
+LARGEST = 2 * 2**30  # bytes; the largest official file has 0.8 GB
 
 
 class DownloadError(UserError):
@@ -71,12 +73,23 @@ def official_weights(variant: VariantName) -> Path:
     return path
 
 
+class StayEncrypted(urllib.request.HTTPRedirectHandler):
+    """Follows the server to another address, but not from https to http."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> urllib.request.Request | None:
+        if req.full_url.startswith("https://") and not newurl.startswith("https://"):
+            raise urllib.error.URLError(f"the server sends on to {newurl}, which is not encrypted")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
 def fetch(url: str, part: Path) -> None:
     """Download into `part`, going on from what is there. Raises `OSError` or `EOFError` where it does not complete."""
     done = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
     try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT)
+        response = urllib.request.build_opener(StayEncrypted).open(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         if error.code != 416:  # 416: nothing is left of the range, or the file has changed; start anew
             raise
@@ -88,11 +101,15 @@ def fetch(url: str, part: Path) -> None:
             done = 0
         remaining = response.headers.get("Content-Length")
         total = done + int(remaining) if remaining else None
+        if (total or 0) > LARGEST:
+            raise EOFError(f"the server offers {total} bytes, more than any official file has")
         progress = tqdm(total=total, initial=done, unit="B", unit_scale=True, desc=part.name.removesuffix(".part"))
         with part.open("ab" if done else "wb") as file, progress:
             while block := response.read(1 << 16):
                 file.write(block)
                 progress.update(len(block))
+                if file.tell() > LARGEST:
+                    raise EOFError(f"the server sends more than {LARGEST} bytes, more than any official file has")
     size = part.stat().st_size
     if total is not None and size != total:
         raise EOFError(f"the connection broke at {size} of {total} bytes; run it again to go on from there")

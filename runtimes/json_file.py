@@ -1,0 +1,36 @@
+"""JSON files of an artifact, which may come from strangers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from .errors import InvalidInput
+
+LARGEST = 16 * 2**20  # bytes: a record of parity takes some kilobytes
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """A JSON file that holds an object. Raises `InvalidInput` for everything else."""
+    try:
+        size = path.stat().st_size
+        if size > LARGEST:
+            raise InvalidInput(f"{path} has {size} bytes, which no file of an artifact has: refused.")
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InvalidInput(f"cannot read {path}: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise InvalidInput(f"{path} is damaged: it is no text.") from None
+    return json_object(text, str(path))
+
+
+def json_object(text: str, source: str) -> dict[str, Any]:
+    """The object in a text. `source` names it in error messages."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"{source} is not JSON: {error}.") from None
+    if not isinstance(content, dict):
+        raise InvalidInput(f"{source} holds no JSON object.")
+    return content
