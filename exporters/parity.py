@@ -63,7 +63,9 @@ def row_errors(reference: Floats, rows: Floats) -> Floats:
     otherwise: each row is compared with the anchor that is nearest to it, in its box and in the score of the row's
     class, and the scores with the reference's best.
     """
-    if rows.ndim != 3 or len(rows) != len(reference) or rows.shape[2] != 6 or not np.isfinite(rows).all():
+    if rows.ndim != 3 or len(rows) != len(reference) or rows.shape[2] != 6:
+        return np.full(1, np.inf, np.float32)
+    if not (np.isfinite(reference).all() and np.isfinite(rows).all()):
         return np.full(1, np.inf, np.float32)
     if not np.isin(rows[..., 5], np.arange(reference.shape[2] - 5)).all():
         return np.full(1, np.inf, np.float32)
@@ -89,7 +91,8 @@ def compare(
     """Run both on the same images, each with its own preprocessing and batch, and compare what comes out.
 
     Images go through the candidate in batches of its own size; 4, then the rest, where it takes any. `progress` may
-    wrap the images in a progress bar. Raises `InvalidInput` where there are no images.
+    wrap the images in a progress bar. There is no parity where either side gives NaN or infinity, also if the other
+    gives the same. Raises `InvalidInput` where there are no images.
     """
     if not len(images):
         raise InvalidInput("there are no images to compare on.")
@@ -121,6 +124,9 @@ class _Tally:
 
     def add(self, expected: Floats, actual: Floats, ratios: Sequence[float]) -> None:
         """Compare two decoded outputs, or one and the rows of a graph with NMS inside."""
+        if not (np.isfinite(expected).all() and np.isfinite(actual).all()):  # which gives no detections to compare
+            self.largest, self.sum, self.values = np.inf, np.inf, self.values + 1
+            return
         decoded = replace(self.candidate, decoded=True)
         if decoded.nms is None:
             errors = (row_errors if decoded.topk else output_errors)(expected, actual)

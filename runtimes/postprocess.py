@@ -44,7 +44,7 @@ def decode(boxes: Floats, cells: Floats, strides: Floats) -> Floats:
     cells (n, 2) and strides (n, 1) are those of the n anchors. Source: yolox/models/yolo_head.py, `decode_outputs`;
     the grid is made of whole numbers, without the half cell that other detectors add.
     """
-    with np.errstate(over="ignore"):  # an absurd size becomes infinite
+    with np.errstate(over="ignore", invalid="ignore"):  # an absurd size becomes infinite
         return np.concatenate([(boxes[..., :2] + cells) * strides, np.exp(boxes[..., 2:4]) * strides], axis=-1)
 
 
@@ -94,28 +94,33 @@ def detect_one(
     # A class score is at most 1, so an anchor whose objectness is below the threshold cannot pass.
     anchors = np.flatnonzero(output[:, 4] >= score_threshold)
     classes = output[anchors, 5:]
-    class_ids = classes.argmax(axis=1)
+    class_ids = classes.argmax(axis=1)  # of NaN, where there is one
     scores = output[anchors, 4] * classes[np.arange(len(anchors)), class_ids]
-    passed = np.flatnonzero(scores >= score_threshold)
+    passed = np.flatnonzero((scores >= score_threshold) & (scores < np.inf))
     anchors, class_ids, scores = anchors[passed], class_ids[passed], scores[passed]
     boxes = np.asfortranarray(output[anchors, :4])  # by columns: NumPy is quicker along many boxes than along 4 values
     if not spec.decoded:
         cells, strides = known_grid(spec.input_size, spec.strides)
         boxes = decode(boxes, cells[anchors], strides[anchors])
-    with np.errstate(invalid="ignore"):  # infinity minus infinity, in boxes that are dropped below
-        xyxy = corners(boxes)
-    return _suppress(xyxy, scores, class_ids, ratio, nms_threshold)
+    return _suppress(corners(boxes), scores, class_ids, ratio, nms_threshold)
+
+
+def read_best(rows: Floats, ratio: float, spec: ModelSpec, score_threshold: float, nms_threshold: float) -> Detections:
+    """As `detect_one`, of the rows (K, 6) of a graph that ends in the best anchors; see `best_rows`."""
+    rows = sound_rows(rows[rows[:, 4] >= score_threshold], spec.num_classes)
+    return _suppress(rows[:, :4], rows[:, 4], rows[:, 5].astype(np.int64), ratio, nms_threshold)
 
 
 def _suppress(
     xyxy: Floats, scores: Floats, class_ids: npt.NDArray[np.int64], ratio: float, nms_threshold: float
 ) -> Detections:
     """What NMS leaves of candidates in input pixels, in pixels of the original image."""
-    if not np.isfinite(xyxy).all():  # raw sizes are exponents, which can overflow
-        finite = np.isfinite(xyxy).all(axis=1)
-        xyxy, scores, class_ids = xyxy[finite], scores[finite], class_ids[finite]
+    original = xyxy / np.float32(ratio)
+    if not np.isfinite(original).all():  # raw sizes are exponents, which can overflow
+        finite = np.isfinite(original).all(axis=1)
+        xyxy, original, scores, class_ids = xyxy[finite], original[finite], scores[finite], class_ids[finite]
     kept = non_maximum_suppression(xyxy, scores, class_ids, nms_threshold)
-    return Detections(xyxy[kept] / np.float32(ratio), scores[kept], class_ids[kept])
+    return Detections(original[kept], scores[kept], class_ids[kept])
 
 
 def best_rows(output: Floats, count: int) -> Floats:
@@ -124,13 +129,14 @@ def best_rows(output: Floats, count: int) -> Floats:
     A row is left, top, right, bottom, confidence, class index.
     """
     class_ids = output[..., 5:].argmax(axis=-1)[..., None]
-    scores = output[..., 4:5] * np.take_along_axis(output[..., 5:], class_ids, axis=-1)
-    rows = np.concatenate([corners(output[..., :4]), scores, class_ids.astype(np.float32)], axis=-1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        scores = output[..., 4:5] * np.take_along_axis(output[..., 5:], class_ids, axis=-1)
+        rows = np.concatenate([corners(output[..., :4]), scores, class_ids.astype(np.float32)], axis=-1)
     order = np.argsort(-scores, axis=1, kind="stable")[:, :count]
     return np.take_along_axis(rows, order, axis=1)
 
 
-def split_rows(rows: Floats, ratios: Sequence[float], score_threshold: float) -> list[Detections]:
+def split_rows(rows: Floats, ratios: Sequence[float], score_threshold: float, num_classes: int) -> list[Detections]:
     """Read the output of a graph with NMS inside.
 
     rows: (M, 7) float32, best first: index of the image in the batch, left, top, right, bottom in input pixels,
@@ -140,8 +146,16 @@ def split_rows(rows: Floats, ratios: Sequence[float], score_threshold: float) ->
     found = []
     for index, ratio in enumerate(ratios):
         own = rows[rows[:, 0] == index]
-        found.append(Detections(own[:, 1:5] / np.float32(ratio), own[:, 5], own[:, 6].astype(np.int64)))
+        own[:, 1:5] /= np.float32(ratio)
+        own = sound_rows(own, num_classes)
+        found.append(Detections(np.ascontiguousarray(own[:, 1:5]), own[:, 5], own[:, 6].astype(np.int64)))
     return found
+
+
+def sound_rows(rows: Floats, num_classes: int) -> Floats:
+    """The rows (n, k) in which every value is a number, and the last one a class."""
+    class_ids = rows[:, -1]
+    return rows[np.isfinite(rows).all(axis=1) & (class_ids >= 0) & (class_ids < num_classes)]
 
 
 def postprocess(
@@ -150,17 +164,17 @@ def postprocess(
     """An artifact's output for N letterboxed images to the detections of each.
 
     Keeps anchors whose objectness x best class score is at least `score_threshold`, one class an anchor, then
-    suppresses within each class. Boxes that are not finite and scores of exactly 0 are dropped; nothing caps the number
-    of detections. Source: yolox/utils/boxes.py, `postprocess`. With NMS in the graph, its own `nms_threshold` holds.
+    suppresses within each class. Scores of exactly 0 are dropped; nothing caps the number of detections. Source:
+    yolox/utils/boxes.py, `postprocess`. With NMS in the graph, its own `nms_threshold` holds.
+
+    NaN and infinity detect nothing: an anchor or row whose score, box (in pixels of the original image too) or, of a
+    row, class is NaN or infinite is dropped before NMS, where it could suppress others; so is a row of a class that
+    there is not. A class score that is NaN makes its anchor's score NaN. NMS and TopK in a graph come before that.
     """
-    if spec.nms is not None:
-        return split_rows(output, ratios, score_threshold)
-    if spec.topk is not None:
-        passed = [rows[rows[:, 4] >= score_threshold] for rows in output]
+    with np.errstate(over="ignore", invalid="ignore"):  # infinity minus infinity, say: what is dropped may be computed
+        if spec.nms is not None:
+            return split_rows(output, ratios, score_threshold, spec.num_classes)
+        read = detect_one if spec.topk is None else read_best
         return [
-            _suppress(rows[:, :4], rows[:, 4], rows[:, 5].astype(np.int64), ratio, nms_threshold)
-            for rows, ratio in zip(passed, ratios, strict=True)
+            read(one, ratio, spec, score_threshold, nms_threshold) for one, ratio in zip(output, ratios, strict=True)
         ]
-    return [
-        detect_one(one, ratio, spec, score_threshold, nms_threshold) for one, ratio in zip(output, ratios, strict=True)
-    ]

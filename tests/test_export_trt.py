@@ -407,7 +407,7 @@ def test_what_reaches_the_plugin_gives_our_detections(random: np.random.Generato
     rows = nms_rows(efficient_nms(model, spec)(predictions))
     ratios = [1.0, 0.5, 1.0]
     expected = postprocess(predictions, ratios, replace(spec, nms=None), 0.2, 0.5)
-    found = split_rows(rows, ratios, 0.2)
+    found = split_rows(rows, ratios, 0.2, 80)
     assert [len(one) for one in found] == [len(one) for one in expected]
     assert len(expected[0]) > 5
     assert len(expected[2]) == 0

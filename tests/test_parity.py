@@ -11,7 +11,7 @@ from exporters.matching import iou, is_in_output, match
 from exporters.parity import StageCheck, compare
 from exporters.report import TOLERANCES, ParityReport, Stage, Tolerance
 from exporters.torch_runtime import TorchRuntime
-from runtimes import Detections, InvalidInput, ModelSpec
+from runtimes import Detections, GraphNMS, InvalidInput, ModelSpec
 from runtimes.postprocess import best_rows
 from runtimes.preprocess import Image
 from runtimes.spec import Precision
@@ -250,3 +250,42 @@ def test_stage_check_measures_against_the_reference(
     check.record("off", check.expected + 1)
     check.record("broken", check.expected * np.nan)
     assert [stage.tensor_error for stage in check.stages] == [0, 1, float("inf")]
+
+
+class Fixed:
+    """A runtime that gives one output, whatever the image."""
+
+    def __init__(self, spec: ModelSpec, output: np.ndarray) -> None:  # type: ignore[type-arg]
+        self.spec, self.output = spec, output
+
+    def infer(self, images: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+        return self.output.copy()
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("form", ["plain", "TopK", "NMS"])
+@pytest.mark.parametrize("side", ["reference", "candidate", "both"])
+@pytest.mark.parametrize("precision", TOLERANCES)
+def test_there_is_no_parity_with_nan(
+    precision: Precision, side: str, form: str, value: float, images: list[Image]
+) -> None:
+    """Not even where it is in an anchor that no one would detect, or where both sides have the same."""
+    spec = ModelSpec("m", (64, 96), ("cat", "dog", "owl"), batch=1, precision=precision)
+    whole = np.zeros((1, spec.num_anchors, 8), np.float32)
+    whole[0, :40, :4], whole[0, :40, 4:6] = np.arange(40)[:, None] * 5 + 9, 0.9
+    rows = best_rows(whole, 50)
+    other = {
+        "plain": (spec, whole.copy()),
+        "TopK": (replace(spec, topk=50), rows.copy()),
+        "NMS": (replace(spec, nms=GraphNMS(0.05, 0.65)), np.concatenate([rows[0, :, :1] * 0, rows[0]], axis=1)[:30]),
+    }[form]
+    sound = Fixed(spec, whole), Fixed(*other)
+    if side != "candidate":
+        whole[0, -1, 0] = value
+    if side != "reference":
+        other[1][..., -1, -4 if form == "plain" else 1] = value
+    report = compare(sound[0], sound[1], images[:2], TOLERANCES[precision])
+    assert not report
+    assert "differs by inf" in str(report)

@@ -128,3 +128,55 @@ def test_boxes_that_are_not_finite_are_dropped_and_harm_no_others() -> None:
     found = detect(output_with({**good, **bad}), 0.5)
     assert np.isfinite(found.xyxy).all()
     assert {tuple(box) for box in found.xyxy.tolist()} >= {(15, 26, 25, 34), (45, 26, 55, 34)}
+
+
+GOOD = {index: [20.0 + 30 * index, 30, 10, 8, 1, 1, 0, 0] for index in range(2)}
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize("decoded", [True, False])
+@pytest.mark.parametrize("value", [NAN, INF, -INF, 3e38])
+@pytest.mark.parametrize("place", range(8))
+def test_numbers_that_are_none_detect_nothing(place: int, value: float, decoded: bool) -> None:
+    """In any place of an anchor, over a good one. A score of 3e38 is a number; a place of 3e38 is none any more in the
+    original image."""
+    spec = replace(SPEC, decoded=decoded)
+    cells, strides = anchor_grid(SPEC.input_size, SPEC.strides)
+
+    def raw(anchor: int, row: list[float]) -> list[float]:
+        centre, size = np.array(row[:2]) / strides[anchor] - cells[anchor], np.log(np.array(row[2:4]) / strides[anchor])
+        return [*centre.tolist(), *size.tolist(), *row[4:]]
+
+    row = [20.0, 30, 10, 8, 1, 1, 0, 0]
+    rows = {**GOOD, 5: row} if decoded else {anchor: raw(anchor, row) for anchor, row in {**GOOD, 5: row}.items()}
+    rows[5][place] = value
+    found = detect(output_with(rows), 0.5, ratio=0.1, spec=spec)
+    assert np.isfinite(found.xyxy).all() and np.isfinite(found.confidence).all()
+    stays = {(150, 260, 250, 340), (450, 260, 550, 340)}
+    assert {tuple(box) for box in found.xyxy.round(1).tolist()} >= stays
+    # Of two equal boxes of one class, one stays; not so of another class, nor of no size, of which minus infinity is
+    # the logarithm.
+    another = (value == 3e38 and place > 5) or (value == -INF and place in (2, 3) and not decoded)
+    assert len(found) == 2 + another
+
+
+def test_nothing_but_nan_is_nothing() -> None:
+    for spec in (SPEC, replace(SPEC, decoded=False)):
+        for value in (NAN, INF, -INF):
+            assert len(detect(np.full((1, SPEC.num_anchors, 8), value, np.float32), 0.0, spec=spec)) == 0
+    for spec, width in ((replace(SPEC, topk=3), 6), (replace(SPEC, nms=GraphNMS(0.1, 0.65)), 7)):
+        rows = np.full((1, 3, width) if spec.topk else (3, width), NAN, np.float32)
+        assert [len(found) for found in postprocess(rows, [1.0], spec, 0.0 if spec.topk else 0.1, 0.65)] == [0]
+
+
+@pytest.mark.parametrize("value", [NAN, INF, -INF])
+@pytest.mark.parametrize("place", range(6))
+def test_rows_of_a_graph_that_are_not_finite_are_dropped(place: int, value: float) -> None:
+    """From TopK and from NMS in the graph; whose box, score or class it is."""
+    rows = np.array([[0, 0, 9, 9, 0.9, 1], [20, 0, 29, 9, 0.8, 1], [40, 0, 49, 9, 0.7, 2]], np.float32)
+    rows[0, place] = value
+    expected = [[20, 0, 29, 9], [40, 0, 49, 9]]
+    (of_topk,) = postprocess(rows[None], [1.0], replace(SPEC, topk=3), 0.1, 0.65)
+    with_image = np.concatenate([np.zeros((3, 1), np.float32), rows], axis=1)
+    (of_nms,) = postprocess(with_image, [1.0], replace(SPEC, nms=GraphNMS(0.1, 0.65)), 0.1, 0.65)
+    assert of_topk.xyxy.tolist() == of_nms.xyxy.tolist() == expected
