@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections import deque
@@ -24,7 +23,7 @@ from .data.images import find_images, read_image
 from .drawing import draw
 from .files import check_output_folder, replacing, write_text
 from .options import ForeignOptions, check_positive, check_thresholds, open_artifact
-from .results import coco_results
+from .results import coco_results, results_json
 
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"}
 
@@ -81,7 +80,7 @@ def command(config: DetectConfig) -> None:
             else:
                 detect_images(detector, pictures, config.batch, results)
         finally:  # also after Ctrl-C: what is done is kept
-            write_text(config.output / "detections.json", json.dumps(results, indent=1) + "\n")
+            write_text(config.output / "detections.json", results_json(results))
             print(f"{len(results)} detections, pictures and detections.json in {config.output}")
 
 
@@ -175,6 +174,8 @@ def detect_video(
         finally:
             writer.release()
             capture.release()
+        if frames.n and not cv2.VideoCapture(str(part)).isOpened():  # OpenCV says nothing when the disk is full
+            raise OSError(f"{path} could not be written to its end: is the disk full?")
     if interrupted:
         raise KeyboardInterrupt
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,3 +23,8 @@ def coco_results(detections: Detections, image_id: int | str, categories: Sequen
         }
         for box, confidence, class_id in detections
     ]
+
+
+def results_json(results: Sequence[dict[str, Any]]) -> str:
+    """One entry a line. Twice as quick as an indented file, which counts where somebody waits after Ctrl-C."""
+    return "[" + ",".join(f"\n {json.dumps(entry)}" for entry in results) + "\n]\n"

@@ -1,0 +1,1 @@
+"""Damaged and hostile files: does each end in one clear sentence?"""

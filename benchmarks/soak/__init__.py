@@ -1,0 +1,1 @@
+"""Long runs under load: the same results, and nothing that grows."""
