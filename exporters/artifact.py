@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from runtimes.spec import ModelSpec
 
 from .options import ExportOptions
 from .parity import StageCheck, compare
+from .replacement import only_writer, remove, replace_folder, settle, tidy, workshop
 from .report import TOLERANCES, ParityError, ParityReport, Tolerance
 from .targets import EXPORTERS
 from .torch_runtime import TorchRuntime
@@ -37,8 +37,12 @@ class Artifact:
 
 
 def artifact_folder(output: Path, spec: ModelSpec, target: str) -> Path:
-    """Where an artifact goes: `output/yolox-nano-onnx-fp32`. Raises `InvalidInput` where that holds other files."""
+    """Where an artifact goes: `output/yolox-nano-onnx-fp32`, put in order if the last export of it was killed.
+
+    Raises `InvalidInput` where it holds other files, or is being written.
+    """
     folder = output / f"{spec.name}-{target}-{spec.precision}"
+    tidy(folder)
     if folder.exists():
         others = (
             sorted(file.name for file in folder.iterdir() if file.name not in ARTIFACT_FILES)
@@ -67,8 +71,9 @@ def write_artifact(
 
     The tolerance defaults to that of the spec's precision. `accept` is called last, with the loaded artifact, its
     folder and what could not be proven on this machine, and may raise a `UserError` to refuse it. An older artifact of
-    the same name is replaced only once the new one is proven. Raises `ParityError` where it is not, `InvalidInput` and
-    `MissingBackend` before any work.
+    the same name is replaced only once the new one is proven; whenever this is killed, the one or the other stands (see
+    `exporters.replacement`). Raises `ParityError` where it is not proven; before any work, `MissingBackend` and
+    `InvalidInput`, the latter also where another process is writing the artifact.
     """
     options = options or ExportOptions()
     folder = artifact_folder(output, spec, target)
@@ -76,29 +81,30 @@ def write_artifact(
     check_options(spec, options)
     exporter.check(spec, options)
     reference = TorchRuntime(model, spec)
-    workshop = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(workshop, ignore_errors=True)
-    workshop.mkdir(parents=True)
-    try:
-        check = StageCheck(reference, spec, images)
-        (workshop / "spec.json").write_text(spec.to_json(), encoding="utf-8")
-        path = exporter.export(model, spec, workshop, options, check)
-        candidate, note = open_to_prove(path)
-        with candidate:
-            limits = tolerance or TOLERANCES[spec.precision]
-            report = compare(reference, candidate.runtime, images, limits, check.stages, progress)
-            report = replace(report, note=note)
-            if not report:
-                raise ParityError(folder.name, report)
-            if accept is not None:
-                accept(candidate, workshop, note)
-        if spec.precision == "int8":
-            record = {"float_layers": sorted(options.float_layers), "calibration_images": len(options.calibration)}
-            (workshop / "int8.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        (workshop / RECORD).write_text(report.to_json(proven_files(workshop)), encoding="utf-8")
-        replace_folder(workshop, folder)
-    finally:
-        shutil.rmtree(workshop, ignore_errors=True)
+    part = workshop(folder)
+    with only_writer(folder):
+        settle(folder)
+        part.mkdir(parents=True)
+        try:
+            check = StageCheck(reference, spec, images)
+            (part / "spec.json").write_text(spec.to_json(), encoding="utf-8")
+            path = exporter.export(model, spec, part, options, check)
+            candidate, note = open_to_prove(path)
+            with candidate:
+                limits = tolerance or TOLERANCES[spec.precision]
+                report = compare(reference, candidate.runtime, images, limits, check.stages, progress)
+                report = replace(report, note=note)
+                if not report:
+                    raise ParityError(folder.name, report)
+                if accept is not None:
+                    accept(candidate, part, note)
+            if spec.precision == "int8":
+                record = {"float_layers": sorted(options.float_layers), "calibration_images": len(options.calibration)}
+                (part / "int8.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+            (part / RECORD).write_text(report.to_json(proven_files(part)), encoding="utf-8")
+            replace_folder(part, folder)
+        finally:
+            remove(part)
     return Artifact(folder, folder / path.name, report)
 
 
@@ -120,18 +126,3 @@ def open_to_prove(path: Path) -> tuple[Detector, str]:
         if path == source or not source.exists():
             raise
         return load(source), f"{path.name} was compiled, but not run; model.onnx in its place: {error}"
-
-
-def replace_folder(new: Path, folder: Path) -> None:
-    """Put `new` in the place of `folder`. A folder cannot be replaced in one step: the old one steps aside first."""
-    old = folder.with_name(f".{folder.name}.old")
-    if folder.exists():  # else an earlier replacement was interrupted, and `old` is all there is until the last step
-        shutil.rmtree(old, ignore_errors=True)
-        folder.rename(old)
-    try:
-        new.rename(folder)
-    except BaseException:
-        if old.exists():
-            old.rename(folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

@@ -62,9 +62,22 @@ def is_artifact(path: Path) -> bool:
     return path.suffix not in (".json", ".log")
 
 
+def aside(folder: Path) -> Path:
+    """Where an artifact stands, whole, while a new one takes its place (see `exporters.replacement`)."""
+    return folder.with_name(f".{folder.name}.old")
+
+
+def _standing(path: Path) -> Path:
+    """Where an artifact, or a file in it, is to be found: aside, if whatever replaced it was killed halfway."""
+    for folder in (path, path.parent):
+        if not folder.exists() and aside(folder).is_dir():
+            return aside(folder) / path.relative_to(folder)
+    return path
+
+
 def model_file(artifact: str | Path) -> Path:
     """The model file of an artifact. Raises `InvalidInput` where there is none."""
-    path = Path(artifact)
+    path = _standing(Path(artifact))
     known = ", ".join(RUNTIMES)
     if path.is_dir():
         found = sorted(file for file in path.iterdir() if file.suffix in RUNTIMES)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -223,6 +224,27 @@ def test_a_hostile_plain_pickle_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput):
         read_checkpoint(tmp_path / "model.pth")
     assert not mark.exists()
+
+
+def test_what_would_unpack_to_more_is_refused_before_it_is(nano: YOLOX, tmp_path: Path) -> None:
+    """A compressed archive, which PyTorch itself would unpack: here to 400 MB."""
+    path = save({"model": nano.state_dict()}, tmp_path)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model/data/999", bytes(400 << 20))
+    assert path.stat().st_size < 10 << 20
+    tracemalloc.start()
+    with pytest.raises(InvalidInput, match=r"would unpack to \d+: refused"):
+        read_checkpoint(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20
+
+
+def test_a_file_beyond_all_checkpoints_is_refused_unread(tmp_path: Path) -> None:
+    with (tmp_path / "model.pth").open("wb") as file:
+        file.truncate(5 << 30)  # takes no space on the disk
+    with pytest.raises(InvalidInput, match=r"has 5 GiB, more than any YOLOX checkpoint: refused"):
+        read_checkpoint(tmp_path / "model.pth")
 
 
 def bad_files(folder: Path, nano: YOLOX) -> dict[str, tuple[Path, str]]:

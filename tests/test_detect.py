@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,17 +109,41 @@ def test_odd_names_get_a_picture(name: str, artifact: Artifact, folder: Path, tm
     assert (tmp_path / "out" / name).exists()
 
 
-def test_a_video(artifact: Artifact, images: list[Image], tmp_path: Path) -> None:
+@pytest.fixture
+def video(images: list[Image], tmp_path: Path) -> Path:
     frame = cv2.resize(images[2], (320, 240))
     writer = cv2.VideoWriter(str(tmp_path / "in.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (320, 240))
     for _ in range(5):
         writer.write(frame)
     writer.release()
-    results = run(artifact, tmp_path / "in.avi", tmp_path / "out", "--max-frames", "3")
+    return tmp_path / "in.avi"
+
+
+def test_a_video(artifact: Artifact, video: Path, tmp_path: Path) -> None:
+    results = run(artifact, video, tmp_path / "out", "--max-frames", "3")
     assert {entry["image_id"] for entry in results} == {0, 1, 2}
     capture = cv2.VideoCapture(str(tmp_path / "out" / "in.mp4"))
     assert int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) == 3
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["detections.json", "in.mp4"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs limits of files")
+def test_a_video_that_the_disk_does_not_hold_is_an_error(
+    artifact: Artifact, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """OpenCV writes what it can, and says nothing."""
+    import resource
+
+    former = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6000, former[1]))
+    try:
+        options = ["--output", str(tmp_path / "out"), "--score-threshold", "0.99"]  # a small detections.json
+        code = detect.main([str(artifact.folder), str(video), *options])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, former)
+    assert code == 1
+    assert "in.mp4 could not be written to its end" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["detections.json"]
 
 
 def test_it_runs_without_torch(

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.compare.intervals import Interval
 from benchmarks.tune.__main__ import main, read_sizes, ways_of
-from benchmarks.tune.lab import Aim, MachineLab
+from benchmarks.tune.lab import Aim, MachineLab, workbench
 from benchmarks.tune.search import Build, Goal, Size, Way, search
 from exporters.artifact import Artifact
 from runtimes import load
@@ -247,3 +247,12 @@ def test_the_bundled_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert "the fastest is" in capsys.readouterr().err
     with load(tmp_path / found["artifact"], **found["options"]):
         pass
+
+
+def test_what_a_killed_search_left_goes_and_two_do_not_mix(tmp_path: Path) -> None:
+    (tmp_path / ".tune-killed" / "model").mkdir(parents=True)
+    (tmp_path / ".lock").touch()
+    with workbench(tmp_path) as folder:
+        assert folder.is_dir()
+        assert sorted(file.name for file in tmp_path.iterdir()) == [".lock", folder.name]
+    assert list(tmp_path.iterdir()) == []

@@ -15,7 +15,7 @@ import tyro
 from runtimes.errors import InvalidInput
 
 from .console import require, run
-from .data.dataset import check_trainable
+from .data.dataset import MAX_LABELS, check_trainable, truncated
 from .data.open import decodable, open_dataset
 from .files import check_output_folder
 from .model.variants import VARIANTS, VariantName
@@ -62,8 +62,8 @@ class HardwareOptions:
 class TrainConfig:
     """Train YOLOX on your images. The options of the recipe show the model's own values.
 
-    OUTPUT receives best.pth and last.pth (official format; `yolox-deploy export --weights` takes either), history.json,
-    curves, pictures and results.json.
+    OUTPUT receives best.pth and last.pth (official format; `yolox-deploy export --weights` takes either), previous.pth,
+    for where last.pth is damaged, history.json, curves, pictures and results.json.
     """
 
     data: Path
@@ -164,7 +164,7 @@ def check(config: TrainConfig) -> None:
     if config.pretrained and config.weights is not None:
         raise InvalidInput("--pretrained and --weights exclude each other.")
     check_output_folder(config.output, "--output")
-    trained = (config.output / "last.pth").exists()
+    trained = any((config.output / name).exists() for name in ("last.pth", "previous.pth"))
     others = trained or (config.output / "best.pth").exists()
     if others and not (config.resume or config.overwrite):
         raise InvalidInput(f"{config.output} holds a training: --resume goes on with it, --overwrite replaces it.")
@@ -182,6 +182,10 @@ def command(config: TrainConfig) -> None:
     left_out = check_trainable(training)
     if left_out:
         print(f"{left_out} boxes have no area in their image and are left out.")
+    crowded = truncated(training)
+    if crowded:
+        print(f"{len(crowded)} images, such as {crowded[0].path.name}, have more than {MAX_LABELS} boxes: the first")
+        print(f"{MAX_LABELS} are learned.")
     validation = open_dataset(config.data, config.val_split, config.skip_unreadable)
     if config.skip_unreadable:
         validation = decodable(validation)

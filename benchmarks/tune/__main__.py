@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import signal
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -106,7 +105,7 @@ def check(config: TuneConfig) -> None:
     if "bf16" in config.precisions and config.targets and not set(config.targets) & set(BF16_TARGETS):
         raise InvalidInput(f"--precisions bf16 is for {' and '.join(BF16_TARGETS)}.")
     check_output_folder(config.output, "--output")
-    there = {file.name for file in config.output.iterdir()} if config.output.exists() else set()
+    there = {file.name for file in config.output.glob("[!.]*")}  # the others are what a search left that was killed
     if there - {LOG, RESULT} and not config.overwrite:
         raise InvalidInput(f"{config.output} is not empty: --output says where else, --overwrite writes into it.")
     if config.calibration is not None:
@@ -177,12 +176,13 @@ def command(config: TuneConfig) -> None:
     weights = find_weights(config.model)
     dataset = open_dataset(config.data, () if config.split is None else (config.split,))
     files = [image.path for image in dataset.images] if config.images is None else find_images(config.images)
-    from exporters.artifact import artifact_folder, replace_folder
+    from exporters.artifact import artifact_folder
+    from exporters.replacement import replace_folder
     from yolox_deploy.evaluate import match_categories
     from yolox_deploy.model.checkpoint import read_checkpoint
     from yolox_deploy.model.open import describe
 
-    from .lab import MachineLab
+    from .lab import MachineLab, workbench
 
     checkpoint = read_checkpoint(weights)
     spec = describe(
@@ -197,13 +197,13 @@ def command(config: TuneConfig) -> None:
     print(f"{len(ways)} ways to run {config.model} are looked at, for {goal}.", flush=True)
     config.output.mkdir(parents=True, exist_ok=True)
     artifact, options = None, {}
-    with tempfile.TemporaryDirectory(dir=config.output, prefix=".tune-") as folder:
+    with workbench(config.output) as folder:
         lab = MachineLab(
             weights=weights,
             dataset=dataset,
             images=ImageFiles([files[index] for index in evenly(len(files), TIMED_IMAGES)]),
             calibration=config.calibration,
-            folder=Path(folder),
+            folder=folder,
             log=config.output / LOG,
             aim=config.aim,
             cores=cores,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any, Literal
 
 from tqdm import tqdm
 
+from exporters.lock import only_here
 from exporters.torch_runtime import TorchRuntime
 from runtimes.errors import UserError
 from runtimes.foreign import Preprocessing
@@ -34,6 +37,20 @@ Aim = Literal["latency", "throughput"]
 # Enough to tell what is out of the question, and to tell neighbours apart.
 SCREENING, CAREFUL = SpeedPlan(launches=1, rounds=3), SpeedPlan()
 SCREENING_SECONDS, CAREFUL_SECONDS = 1.0, 3.0
+
+
+@contextlib.contextmanager
+def workbench(output: Path) -> Iterator[Path]:
+    """A folder in `output` for what is tried, gone in the end, and so is one that was left when this was killed.
+
+    Raises `InvalidInput` where another search is writing into `output`.
+    """
+    busy = f"another search is writing into {output}: wait for it, or choose another --output."
+    with only_here(output / ".lock", busy):
+        for left in output.glob(".tune-*"):
+            shutil.rmtree(left)
+        with tempfile.TemporaryDirectory(dir=output, prefix=".tune-") as folder:
+            yield Path(folder)
 
 
 @dataclass

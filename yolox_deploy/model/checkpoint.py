@@ -16,6 +16,7 @@ from yolox_deploy.files import replacing
 
 from .mmdet_keys import StateDict, mmdet_keys, official_keys
 from .safe_load import safe_load
+from .safe_save import safe_save
 from .safetensors_file import SUFFIX, read_safetensors, write_safetensors
 from .variants import VARIANTS, VariantName
 from .yolox import YOLOX
@@ -42,10 +43,17 @@ class Checkpoint:
     input_size: tuple[int, int] | None = None
 
     def build(self) -> YOLOX:
-        """The model with these weights, in eval mode."""
+        """The model with these weights, in eval mode. Raises `InvalidInput` where some are not finite."""
+        self.require_finite()
         model = YOLOX(self.variant, self.num_classes)
         model.load_state_dict(self.state_dict)
         return model.eval()
+
+    def require_finite(self) -> None:
+        """Raise `InvalidInput` for the weights of a training that diverged."""
+        for name, value in self.state_dict.items():
+            if value.is_floating_point() and not value.isfinite().all():
+                raise InvalidInput(f"{self.path} holds NaN or infinite weights, in {name}: it detects nothing.")
 
     def require(self, variant: VariantName | None, num_classes: int | None) -> None:
         """Raise `InvalidInput`, naming both, where the user asked for something else than the file holds."""
@@ -188,5 +196,4 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path, layout: str) -> No
             content["input_size"] = checkpoint.input_size  # ours too
     else:
         content = {"model": checkpoint.state_dict, "start_epoch": 0, "optimizer": None, **facts}
-    with replacing(Path(path)) as part, part.open("wb") as file:
-        torch.save(content, file)
+    safe_save(content, Path(path))

@@ -13,6 +13,8 @@ import torch
 
 from runtimes.errors import InvalidInput
 
+from .safe_save import is_whole
+
 # What official and mmdetection checkpoints hold beside tensors: NumPy scalars (best_ap) and arrays, under the module
 # names of NumPy 1 and 2.
 _SCALAR, _ARRAY = np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0]
@@ -45,10 +47,37 @@ HISTORY_BUFFER: list[Any] = [
 ]
 
 
+# The largest YOLOX with averaged weights and AdamW's moments takes 1.6 GB.
+LARGEST = 4 * 2**30  # bytes
+
+
+def check_size(path: Path) -> None:
+    """Raise `InvalidInput`, before anything is allocated, for a file that is, or says that it unpacks to, too much.
+
+    PyTorch stores tensors as they are: an archive that is compressed was made by something else, maybe as a trap.
+    """
+    size = path.stat().st_size
+    if size > LARGEST:
+        raise InvalidInput(f"{path} has {size / 2**30:.0f} GiB, more than any YOLOX checkpoint: refused.")
+    try:
+        if not zipfile.is_zipfile(path):  # which raises for some damage
+            return
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        raise InvalidInput(f"{path} is damaged or cut short.") from None
+    if unpacked > size:
+        raise InvalidInput(f"{path} has {size} bytes and would unpack to {unpacked}: refused.")
+
+
 def safe_load(path: Path) -> Any:
     """`torch.load` that builds only tensors and plain values. Raises `InvalidInput` for everything else."""
+    check_size(path)
     try:
-        names = torch.serialization.get_unsafe_globals_in_checkpoint(path) if zipfile.is_zipfile(path) else []
+        in_archive = zipfile.is_zipfile(path)
+        if in_archive and not is_whole(path):
+            raise ValueError("another checksum")
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path) if in_archive else []
         inert: list[Any] = [(Inert, name) for name in names if name.startswith(INERT_MODULES)]
         with torch.serialization.safe_globals(SAFE_GLOBALS + HISTORY_BUFFER + inert), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on the pickle's version

@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 
 from runtimes.errors import InvalidInput, UserError
 from yolox_deploy.data.loader import Batch
-from yolox_deploy.files import replacing
+from yolox_deploy.model.safe_save import safe_save
 
 from .interrupt import Interrupt
 from .loss import Losses, YOLOXLoss
@@ -25,7 +25,7 @@ from .state import TrainingState
 
 
 class NotFinite(UserError):
-    """The loss became infinite or not a number."""
+    """The loss, the gradients or the weights became infinite or not a number."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,11 @@ class Engine:
         return self.schedule.recipe.batch // (self.options.accumulate * self.fabric.world_size)
 
     def run(self, batches: Iterator[Batch], until: int, interrupt: Interrupt, meter: Meter) -> None:
-        """Train from the step that the state is at up to step `until`, or to an interrupt."""
+        """Train from the step that the state is at up to step `until`, or to an interrupt.
+
+        Raises `NotFinite` when the loss is not, and at the end when the weights are not: nobody shall save them.
+        """
+        batch = None
         set_training_mode(self.state.model, self.options.freeze, self.options.freeze_norms)
         while self.state.progress.step < until:
             parts = [next(batches) for _ in range(self.options.accumulate)]
@@ -72,8 +76,11 @@ class Engine:
             if failed:
                 raise SystemExit(1)  # the process that has the image says so
             if stopped:
-                return
+                break
             meter.update(self.step(parts), self.schedule.learning_rate(self.state.progress.step - 1))
+            batch = parts[-1]
+        if batch is not None and not self.state.is_finite():
+            self._refuse(batch, "the weights are", {})
 
     def _anywhere(self, *flags: bool) -> list[bool]:
         """Which of these hold in any process: a step takes all of them, and who waited alone would wait for ever."""
@@ -127,13 +134,13 @@ class Engine:
 
     def _refuse(self, batch: Batch, what: str, parts: Mapping[str, float]) -> NoReturn:
         """Keep the batch and the weights, and raise `NotFinite`."""
-        file = self.folder / f"not_finite_{self.fabric.global_rank}.pt"
+        step, file = self.state.progress.step, self.folder / f"not_finite_{self.fabric.global_rank}.pt"
         content = {"images": batch.images, "labels": batch.labels, "raw_model": self.state.model.state_dict()}
-        with replacing(file) as part:
-            torch.save(content | {"losses": dict(parts)}, part)
+        safe_save(content | {"losses": dict(parts), "step": step}, file)
+        figures = f" ({', '.join(f'{name} {value:g}' for name, value in parts.items())})" if parts else ""
         raise NotFinite(
-            f"{what} not finite at step {self.state.progress.step} ({parts}); the batch and the weights are in"
-            f" {file}. A lower --learning-rate, --clip-gradients 10 or --precision fp32 may help."
+            f"{what} not finite at step {step}{figures}; the batch and the weights are in {file}. A lower"
+            " --learning-rate, --clip-gradients 10 or --precision fp32 may help."
         )
 
 

@@ -101,5 +101,6 @@ def ap_by_class(precision: npt.NDArray[np.float64], names: Sequence[str]) -> dic
 
 
 def write_picture(path: Path, picture: Image) -> None:
+    content = cv2.imencode(path.suffix, picture, [cv2.IMWRITE_JPEG_QUALITY, 88])[1]
     with replacing(path) as part:
-        cv2.imwrite(str(part), picture, [cv2.IMWRITE_JPEG_QUALITY, 88])
+        part.write_bytes(content.tobytes())  # which says when the disk is full; cv2.imwrite does not

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +14,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 
+from exporters.lock import only_here
 from exporters.torch_runtime import TorchRuntime
 from runtimes.detector import Detector
 from runtimes.errors import InvalidInput
@@ -36,7 +38,7 @@ from .report import write_picture, write_report
 from .schedule import Schedule
 from .start import build_model, open_weights
 from .state import Progress, TrainingState
-from .trainer import BEST, LAST, SCORE_THRESHOLD, WRITTEN, Pace, Trainer
+from .trainer import BEST, SCORE_THRESHOLD, WRITTEN, Pace, Trainer
 
 if TYPE_CHECKING:
     from yolox_deploy.train import TrainConfig
@@ -51,18 +53,28 @@ def train(config: TrainConfig, training: Dataset, validation: Dataset) -> None:
     fabric.launch()
     engine = make_engine(config, fabric, model, training)
     trainer = Trainer(engine, make_spec(config, training), validation, pace(config))
-    stream = batches(config, trainer, training)
-    if not config.resume and fabric.is_global_zero:
-        for name in WRITTEN:  # by the training that is overwritten
-            for file in config.output.glob(name):
-                file.unlink()
-    try:
-        trainer.fit(stream)
-    finally:
-        for logger in fabric.loggers:
-            logger.finalize("success")
-    if fabric.is_global_zero:
-        report(config, trainer)
+    with contextlib.ExitStack() as stack:
+        if fabric.is_global_zero:
+            busy = f"another training is writing into {config.output}: wait for it, or choose another --output."
+            stack.enter_context(only_here(config.output / ".lock", busy))
+        stream = batches(config, trainer, training)
+        if fabric.is_global_zero:
+            clear(config)
+        try:
+            trainer.fit(stream)
+        finally:
+            shut_down(stream)
+            for logger in fabric.loggers:
+                logger.finalize("success")
+        if fabric.is_global_zero:
+            report(config, trainer)
+
+
+def clear(config: TrainConfig) -> None:
+    """Remove what a training left that is overwritten, and what one left half-written that was killed."""
+    for name in (".*.part.*", *(() if config.resume else WRITTEN)):
+        for file in config.output.glob(name):
+            file.unlink()
 
 
 def report(config: TrainConfig, trainer: Trainer) -> None:
@@ -154,7 +166,9 @@ def make_engine(config: TrainConfig, fabric: Fabric, model: nn.Module, training:
         model, ModelEMA(model, config.recipe.ema_decay), optimizer, Progress(), meta(config, training), scaler
     )
     if config.resume:
-        state.restore(config.output / LAST)
+        note = state.resume(config.output)
+        if note:
+            fabric.print(f"note: {note}", flush=True)
     average: Any = fabric.all_reduce if hardware.count_positives_globally else None
     options = LoopOptions(hardware.accumulate, hardware.channels_last, config.freeze, config.freeze_norms)
     return Engine(fabric, network, state, YOLOXLoss(STRIDES, average), schedule, options, config.output)
@@ -193,6 +207,16 @@ def batches(config: TrainConfig, trainer: Trainer, training: Dataset) -> Iterato
         for number, step in enumerate((0, trainer.schedule.steps - 1)):
             show_batch(dataset, stream, step, training.class_names, config.output / f"batch_{number}.jpg")
     return iter(make_loader(dataset, stream, hardware.workers, fabric.device.type == "cuda"))
+
+
+def shut_down(batches: Iterator[Batch]) -> None:
+    """End the processes that load data, for which PyTorch has no public way.
+
+    They take no SIGTERM, so Python, at its end, would wait for ever for those of a loader that an error keeps alive.
+    """
+    end = getattr(batches, "_shutdown_workers", None)
+    if end is not None:
+        end()
 
 
 def show_batch(dataset: TrainingSet, stream: Stream, step: int, names: Sequence[str], path: Path) -> None:

@@ -29,6 +29,7 @@ def open_weights(
         return None
     checkpoint = read_checkpoint(path)
     checkpoint.require(model, None)
+    checkpoint.require_finite()
     if not checkpoint.class_names and checkpoint.num_classes == len(class_names) and not new_classes:
         coco = default_class_names(checkpoint.num_classes)[0]
         if tuple(coco) == tuple(class_names) or len(class_names) != len(COCO_CLASS_NAMES):

@@ -13,9 +13,13 @@ from torch import nn
 from runtimes.errors import InvalidInput
 from yolox_deploy.files import replacing
 from yolox_deploy.model.safe_load import safe_load
+from yolox_deploy.model.safe_save import is_whole, safe_save, save
 
 from .ema import ModelEMA
 from .history import EpochRecord
+
+# The newest checkpoint that a training can go on from, and the one before it.
+LAST, PREVIOUS = "last.pth", "previous.pth"
 
 
 @dataclass
@@ -57,10 +61,14 @@ class TrainingState:
 
     def save_weights(self, path: Path) -> None:
         """The averaged weights, as the official code reads them; all that `export` and `evaluate` need."""
-        self._write(path, self._weights())
+        safe_save(self._weights(), path)
 
-    def save(self, path: Path) -> None:
-        """All of it. The official code finds its own entries; ours beside them are the raw weights and the rest."""
+    def save(self, folder: Path) -> None:
+        """All of it, as `last.pth`; the one that was there becomes `previous.pth`, unless it is damaged.
+
+        So whenever this is killed, one of them is whole. The official code finds its own entries; ours beside them are
+        the raw weights and the rest.
+        """
         content = self._weights() | {
             "optimizer": self.optimizer.state_dict(),
             "raw_model": self.model.state_dict(),
@@ -68,7 +76,17 @@ class TrainingState:
             "scaler": self.scaler.state_dict() if self.scaler else None,
             "progress": asdict(self.progress),
         }
-        self._write(path, content)
+        last = folder / LAST
+        with replacing(last) as part:
+            save(content, part)
+            if is_whole(last):
+                last.replace(folder / PREVIOUS)
+
+    def is_finite(self) -> bool:
+        """Whether weights and batch-norm statistics, raw and averaged, are numbers."""
+        values = [*self.model.state_dict().values(), *self.ema.model.state_dict().values()]
+        finite = [value.isfinite().all() for value in values if value.is_floating_point()]
+        return bool(torch.stack(finite).all())
 
     def _weights(self) -> dict[str, Any]:
         last = self.progress.history[-1].figures if self.progress.history else None
@@ -81,15 +99,12 @@ class TrainingState:
             **self.meta,
         }
 
-    def _write(self, path: Path, content: Mapping[str, Any]) -> None:
-        with replacing(path) as part, part.open("wb") as file:
-            torch.save(content, file)
+    def resume(self, folder: Path) -> str:
+        """Go on where the newest checkpoint left off. Returns what there is to say if that is not `last.pth`, else "".
 
-    def restore(self, path: Path) -> None:
-        """Go on where `save` left off. Raises `InvalidInput` where the file is of another training, or no training."""
-        content = safe_load(path)
-        if not isinstance(content, Mapping) or "raw_model" not in content:
-            raise InvalidInput(f"{path} is no training that could go on; --weights {path} starts from its weights.")
+        Raises `InvalidInput` where there is none, or where it is of another training.
+        """
+        path, content, note = newest(folder)
         for name, former, now in _differences(content, self.meta):
             option = name.replace("_", "-")
             raise InvalidInput(f"{path} cannot go on so: its {option} was {former}, and would be {now}.")
@@ -102,6 +117,27 @@ class TrainingState:
         progress = content["progress"]
         history = [EpochRecord(**record) for record in progress["history"]]
         self.progress.__dict__.update(progress, history=history, tally=Tally(**progress["tally"]))
+        return note
+
+
+def newest(folder: Path) -> tuple[Path, Mapping[str, Any], str]:
+    """The newest checkpoint that can be read, its content, and what there is to say of a newer one."""
+    last, previous = folder / LAST, folder / PREVIOUS
+    try:
+        return last, _read(last), ""
+    except InvalidInput as error:
+        if not previous.exists():
+            raise
+        return previous, _read(previous), f"{error} Going on from {previous}, the checkpoint before it."
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    if not path.exists():
+        raise InvalidInput(f"{path} does not exist.")
+    content = safe_load(path)
+    if not isinstance(content, Mapping) or "raw_model" not in content:
+        raise InvalidInput(f"{path} is no training that could go on; --weights {path} starts from its weights.")
+    return content
 
 
 def _differences(former: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:

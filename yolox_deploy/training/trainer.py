@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
@@ -9,6 +10,7 @@ from lightning_fabric import Fabric
 
 from exporters.torch_runtime import TorchRuntime
 from runtimes.detector import Detector
+from runtimes.errors import UserError
 from runtimes.spec import ModelSpec
 from yolox_deploy.data.dataset import Dataset
 from yolox_deploy.data.loader import Batch
@@ -19,11 +21,11 @@ from .engine import Engine
 from .history import EpochRecord, history_json
 from .interrupt import Interrupt
 from .meter import Meter
-from .state import Tally
+from .state import LAST, PREVIOUS, Tally
 
-LAST, BEST = "last.pth", "best.pth"
+BEST = "best.pth"
 # What a training leaves that another one in its place must not find, as patterns.
-WRITTEN = (LAST, BEST, "epoch_*.pth", "not_finite_*.pt", "tensorboard/events.out.tfevents.*")
+WRITTEN = (PREVIOUS, LAST, BEST, "epoch_*.pth", "not_finite_*.pt", "tensorboard/events.out.tfevents.*")
 SCORE_THRESHOLD = 0.001  # COCO's AP counts all detections
 
 
@@ -70,8 +72,8 @@ class Trainer:
             steps_after=(recipe.epochs - progress.epoch - 1) * steps,
             ap=next((record.figures["AP"] for record in reversed(progress.history) if record.figures), None),
         )
-        self.engine.run(batches, end, interrupt, meter)
-        meter.close()
+        with contextlib.closing(meter):
+            self.engine.run(batches, end, interrupt, meter)
         self._save(LAST)  # before the evaluation, which may be interrupted or fail
         if progress.step < end:
             self.fabric.print(f"{self.folder / LAST} holds all of it; the same command with --resume goes on.")
@@ -131,8 +133,15 @@ class Trainer:
     def _save(self, name: str) -> None:
         if not self.fabric.is_global_zero:
             return
-        if name == LAST:
-            self.state.save(self.folder / name)
-        else:
-            self.state.save_weights(self.folder / name)
-        write_text(self.folder / "history.json", history_json(self.state.progress.history))
+        try:
+            # Before the checkpoint: whoever goes on from that has nothing of it to do again.
+            write_text(self.folder / "history.json", history_json(self.state.progress.history))
+            if name == LAST:
+                self.state.save(self.folder)
+            else:
+                self.state.save_weights(self.folder / name)
+        except OSError as error:
+            raise UserError(
+                f"{name} cannot be written into {self.folder} ({error.strerror or error}). What was saved before is"
+                " whole: once this is mended, the same command with --resume goes on from it."
+            ) from None

@@ -1,0 +1,1 @@
+"""Killed at any moment, or out of disk: what stands, and whether the next run mends it."""
