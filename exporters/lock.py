@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -18,16 +19,30 @@ def only_here(file: Path, busy: str) -> Iterator[None]:
     The file is made, and removed at the end. What counts is the lock on it, which ends with the process however that
     ends, so a file that was left behind bars nobody. Forked processes, such as those that load data and may outlive a
     killed training by seconds, do not hold it: this is `lockf`, not `flock`. A second block in one process is not
-    noticed. Where the system has no such locks, nothing is held.
+    noticed, and its end ends the first one's lock. Where the system has no such locks, nothing is held.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a") as handle:
+    with contextlib.ExitStack() as stack:
+        handle = stack.enter_context(file.open("a"))
         if not _locked(handle):
+            raise InvalidInput(busy)
+        if not _is_named(
+            handle, file
+        ):  # who held it has removed it since it was opened; another may hold its successor
             raise InvalidInput(busy)
         try:
             yield
         finally:
-            file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # Windows removes no open file
+                file.unlink()
+
+
+def _is_named(handle: IO[str], file: Path) -> bool:
+    """Whether an open file still has its name."""
+    try:
+        return os.path.samestat(os.fstat(handle.fileno()), file.stat())
+    except OSError:
+        return False
 
 
 def _locked(handle: IO[str]) -> bool:

@@ -72,7 +72,7 @@ def _discard(old: Path, folder: Path) -> None:
 
 def remove(folder: Path) -> None:
     """Also where it is a link to one, which stays as it is."""
-    if folder.is_symlink():
+    if folder.is_symlink() or folder.is_file():
         folder.unlink()
     elif folder.exists():
         shutil.rmtree(folder, ignore_errors=True)

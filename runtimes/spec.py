@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -21,7 +22,11 @@ REQUIRED = {"name", "input_size", "class_names", "batch", "decoded", "channel_or
 
 
 # Far beyond what anybody runs: files of strangers must not ask for all memory there is.
-LONGEST_SIDE, LARGEST_BATCH, LONGEST_NAME = 8192, 1024, 200
+LONGEST_SIDE, LARGEST_BATCH, MOST_PIXELS, MOST_STRIDES, LONGEST_NAME = 8192, 1024, 2**29, 8, 200
+
+# Unicode's kinds of control characters, halves of characters and ends of lines; and what turns the direction of text.
+STEERING = {"Cc", "Cs", "Zl", "Zp"}
+TURNING = {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"}
 
 
 @dataclass(frozen=True)
@@ -131,7 +136,7 @@ def _check(spec: ModelSpec) -> None:
     """Raise `InvalidInput` that names the first field that is out of range."""
     rules = {
         "name": _texts((spec.name,)) and not set(spec.name) & set("/\\"),  # folders are named after it
-        "strides": _integers(spec.strides) and len(spec.strides) > 0,
+        "strides": _integers(spec.strides) and 0 < len(set(spec.strides)) == len(spec.strides) <= MOST_STRIDES,
         "input_size": _integers(spec.input_size) and len(spec.input_size) == 2 and max(spec.input_size) <= LONGEST_SIDE,
         "class_names": _texts(spec.class_names) and len(spec.class_names) > 0,
         "category_ids": isinstance(spec.category_ids, tuple)
@@ -150,6 +155,8 @@ def _check(spec: ModelSpec) -> None:
     for name, holds in rules.items():
         if not holds:
             raise InvalidInput(f"{name} cannot be {getattr(spec, name)!r:.200}.")
+    if (spec.batch or 1) * spec.input_size[0] * spec.input_size[1] > MOST_PIXELS:
+        raise InvalidInput(f"{spec.batch} images of {spec.input_size} are more than anybody runs at a time.")
     step = max(spec.strides)
     if any(step % stride for stride in spec.strides):
         raise InvalidInput(f"strides {spec.strides} do not divide each other.")
@@ -169,9 +176,13 @@ def _check(spec: ModelSpec) -> None:
 
 
 def _texts(values: tuple[str, ...]) -> bool:
-    """Texts that can be printed: nothing in them moves the cursor of a terminal."""
-    return isinstance(values, tuple) and all(
-        isinstance(value, str) and 0 < len(value) <= LONGEST_NAME and value.isprintable() for value in values
+    return isinstance(values, tuple) and all(isinstance(value, str) and is_name(value) for value in values)
+
+
+def is_name(text: str) -> bool:
+    """Whether a text can name a class: not empty, not long, one line, and nothing that steers a terminal."""
+    return 0 < len(text) <= LONGEST_NAME and not any(
+        unicodedata.category(sign) in STEERING or unicodedata.bidirectional(sign) in TURNING for sign in text
     )
 
 

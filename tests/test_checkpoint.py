@@ -240,6 +240,21 @@ def test_what_would_unpack_to_more_is_refused_before_it_is(nano: YOLOX, tmp_path
     assert peak < 1 << 20
 
 
+@pytest.mark.parametrize("way", ["zeros after it", "another list of contents"])
+def test_an_archive_that_is_seen_otherwise_by_others_is_refused(way: str, nano: YOLOX, tmp_path: Path) -> None:
+    """Python and PyTorch look for an archive's list of contents in different places."""
+    content = save({"model": nano.state_dict()}, tmp_path).read_bytes()
+    if way == "zeros after it":
+        content += bytes(68_000)
+    else:
+        end = content.rindex(b"PK\x05\x06")
+        start = int.from_bytes(content[end + 16 : end + 20], "little")
+        content = content[:end] + content[start:end] + content[end:]
+    (tmp_path / "odd.pth").write_bytes(content)
+    with pytest.raises(InvalidInput, match="damaged or cut short"):
+        read_checkpoint(tmp_path / "odd.pth")
+
+
 def test_a_file_beyond_all_checkpoints_is_refused_unread(tmp_path: Path) -> None:
     with (tmp_path / "model.pth").open("wb") as file:
         file.truncate(5 << 30)  # takes no space on the disk

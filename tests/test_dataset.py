@@ -106,3 +106,21 @@ def test_yaml_that_is_endless_as_text_is_refused_at_once(key: str, tmp_path: Pat
     (root / "data.yaml").write_text(f"l0: &l0 [x]\n{levels}train: images/train\nval: images/val\n{own}")
     with pytest.raises(InvalidInput, match=key):
         open_dataset(root)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("created: 2024-13-45\n", "is not YAML"),
+        (f"n: {'9' * 5000}\n", "is not YAML"),
+        (f"n: {'[' * 3000}\n", "is not YAML"),
+        ('names: ["cat", "a\\e[2J", "owl"]\n', "names a class"),
+    ],
+    ids=["date", "number", "deep", "steering"],
+)
+def test_odd_yaml_is_one_sentence(text: str, says: str, tmp_path: Path) -> None:
+    root = write_yolo(tmp_path)
+    usual = (root / "data.yaml").read_text()
+    (root / "data.yaml").write_text(usual[: usual.index("names:")] + text if "names" in text else usual + text)
+    with pytest.raises(InvalidInput, match=says):
+        open_dataset(root)

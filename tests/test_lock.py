@@ -20,12 +20,17 @@ def hold(file: Path, with_a_child: bool) -> tuple[int, int]:
     reader, writer = os.pipe()
     process = os.fork()
     if process == 0:
-        with only_here(file, "busy"):
-            child = os.fork() if with_a_child else 1
-            if child == 0:
+        try:
+            signal.alarm(60)  # should nobody end it
+            with only_here(file, "busy"):
+                child = os.fork() if with_a_child else 1
+                if child == 0:
+                    signal.alarm(60)
+                    signal.pause()
+                os.write(writer, child.to_bytes(4, "little"))
                 signal.pause()
-            os.write(writer, child.to_bytes(4, "little"))
-            signal.pause()
+        finally:
+            os._exit(1)
     return process, int.from_bytes(os.read(reader, 4), "little") if with_a_child else 0 * len(os.read(reader, 4))
 
 

@@ -46,14 +46,34 @@ def test_weights_outside_the_folder_are_refused(kind: str, place: str, tmp_path:
         "link to a folder": "linked/secret.bin",
     }[kind]
     (folder / "model.onnx").write_bytes(outside(location, place).SerializeToString())
-    with pytest.raises(InvalidInput, match=r"outside its folder .*refused"):
+    with pytest.raises(InvalidInput, match=r"no file in its folder .*refused"):
         check_external_data(folder / "model.onnx")
 
 
 @pytest.mark.parametrize("place", ["initializer", "constant", "branch"])
 def test_weights_beside_it_are_allowed(place: str, tmp_path: Path) -> None:
+    (tmp_path / "weights").mkdir()
+    np.zeros(4, np.float32).tofile(tmp_path / "weights" / "w.bin")
     (tmp_path / "model.onnx").write_bytes(outside("weights/w.bin", place).SerializeToString())
     check_external_data(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("location", ["loop/w.bin", "*/_ORT_MEM_ADDR_/*", "x" * 5000, "a\0b", ""])
+def test_what_is_no_file_is_refused(location: str, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "model.onnx").write_bytes(outside(location, "initializer").SerializeToString())
+    with pytest.raises(InvalidInput, match="no file in its folder"):
+        check_external_data(tmp_path / "model.onnx")
+
+
+def test_a_graph_under_a_number_that_others_cut_is_not_passed_over(tmp_path: Path) -> None:
+    """Field 7 with a bit beyond the 32 that Google's reader looks at."""
+    content = outside("../w.bin", "initializer").SerializeToString()
+    graph = onnx.load_from_string(content).graph.SerializeToString()
+    assert onnx.load_from_string(b"\x3a" + length(len(graph)) + graph).graph.node
+    (tmp_path / "model.onnx").write_bytes(b"\xba\x80\x80\x80\x10" + length(len(graph)) + graph)
+    with pytest.raises(InvalidInput, match="a field without a number"):
+        check_external_data(tmp_path / "model.onnx")
 
 
 def test_what_is_walked_is_all_that_a_file_holds(artifact: Artifact, tmp_path: Path) -> None:
@@ -66,7 +86,7 @@ def test_what_is_walked_is_all_that_a_file_holds(artifact: Artifact, tmp_path: P
         tensor.ClearField("raw_data")
         tensor.external_data.add(key="location", value="../w.bin")
         (tmp_path / "model.onnx").write_bytes(changed.SerializeToString())
-        with pytest.raises(InvalidInput, match="outside its folder"):
+        with pytest.raises(InvalidInput, match="no file in its folder"):
             check_external_data(tmp_path / "model.onnx")
 
 

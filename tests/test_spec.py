@@ -49,6 +49,8 @@ def test_anchors_and_default_ids() -> None:
         ("category_ids", (1, 1), "twice"),
         ("strides", (5, 32), "strides"),
         ("strides", (0,), "strides"),
+        ("strides", (8, 8, 32), "strides"),
+        ("class_names", ("cat", "dog\u202e"), "class_names"),
     ],
 )
 def test_values_out_of_range_are_named(field: str, value: Any, says: str) -> None:
@@ -75,3 +77,13 @@ def test_values_out_of_range_are_named(field: str, value: Any, says: str) -> Non
 def test_bad_spec_files_end_in_one_sentence(text: str, says: str) -> None:
     with pytest.raises(InvalidInput, match=says):
         ModelSpec.from_json(text)
+
+
+def test_limits_hold_together_too() -> None:
+    with pytest.raises(InvalidInput, match="more than anybody runs"):
+        replace(SPEC, input_size=(8192, 8192), batch=1024)
+
+
+@pytest.mark.parametrize("name", ["a\u00a0b", "\u72ac", "\U0001f468\u200d\U0001f469", "caf\u00e9 (2)"])
+def test_names_in_any_language(name: str) -> None:
+    assert replace(SPEC, class_names=(name, *SPEC.class_names[1:])).class_names[0] == name

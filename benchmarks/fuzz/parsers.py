@@ -70,7 +70,7 @@ def fuzz(reader: str, folder: Path, config: ParsersConfig) -> Row:
         f"-rss_limit_mb={MEMORY}",
         f"-seed={config.seed}",
     ]
-    command = [sys.executable, "-m", "benchmarks.fuzz.guided", reader, str(folder), *limits, f"-seed={config.seed}"]
+    command = [sys.executable, "-m", "benchmarks.fuzz.guided", reader, str(folder), *limits]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, errors="replace", check=False)
     found = STATUS.findall(done.stderr)
     inputs, edges = map(int, found[-1]) if found else (0, 0)

@@ -177,7 +177,7 @@ def command(config: TuneConfig) -> None:
     dataset = open_dataset(config.data, () if config.split is None else (config.split,))
     files = [image.path for image in dataset.images] if config.images is None else find_images(config.images)
     from exporters.artifact import artifact_folder
-    from exporters.replacement import replace_folder
+    from exporters.replacement import only_writer, replace_folder, settle
     from yolox_deploy.evaluate import match_categories
     from yolox_deploy.model.checkpoint import read_checkpoint
     from yolox_deploy.model.open import describe
@@ -219,7 +219,9 @@ def command(config: TuneConfig) -> None:
         if winner is not None:
             options, source = lab.options(winner.way), lab.artifact(winner.way.build)
             artifact = config.output.absolute() / source.name
-            replace_folder(source, artifact)
+            with only_writer(artifact):  # it may be an hour since it was looked at
+                settle(artifact)
+                replace_folder(source, artifact)
     result = Result(
         model=config.model,
         data=f"{dataset.source} ({len(dataset)} images)",

@@ -128,11 +128,18 @@ def _annotation(images: dict[int, Entry], categories: dict[int, str], file: Path
     return Annotation(number, image_id, category, corners, area, bool(entry.get("iscrowd")))
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that none can have
+        return False
+
+
 def _image_folder(root: Path, split: str, file: Path, names: Sequence[str]) -> Path:
     """The first folder that holds any of the images."""
     folders = [root / split, root / "images" / split, root / "images", root]
     for folder in folders:
-        if any((folder / name).is_file() for name in names):
+        if any(_is_file(folder / name) for name in names):
             return folder
     if not names:
         return root
@@ -141,7 +148,7 @@ def _image_folder(root: Path, split: str, file: Path, names: Sequence[str]) -> P
 
 def _check_present(folder: Path, file: Path, numbered: tuple[int, Entry]) -> tuple[int, Entry]:
     name = numbered[1].name
-    if not (folder / name).is_file():
+    if not _is_file(folder / name):
         raise Fault("missing image", name, f"{folder} lacks {name}, which {file.name} names.")
     return numbered
 

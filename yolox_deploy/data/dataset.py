@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtimes.errors import InvalidInput
+from runtimes.spec import LONGEST_NAME, is_name
 
 from .faults import Fault
 from .images import ImageFiles
@@ -60,6 +61,11 @@ class Dataset:
             raise InvalidInput(f"{self.source} names no images.")
         if not self.categories:
             raise InvalidInput(f"{self.source} names no classes.")
+        for name in self.categories.values():
+            if not is_name(name):
+                raise InvalidInput(
+                    f"{self.source} names a class {name!r:.100}: a line of 1 to {LONGEST_NAME} letters can."
+                )
 
     def __len__(self) -> int:
         return len(self.images)

@@ -29,9 +29,14 @@ class Finding:
 
     def __str__(self) -> str:
         head = _wrap(f"{self.kind}: {self.action}", f"  {self.count:>7}  ")
-        shown = list(dict.fromkeys(self.examples))[:MOST_EXAMPLES]
+        shown = [_printable(place) for place in list(dict.fromkeys(self.examples))[:MOST_EXAMPLES]]
         more = " ..." if len(shown) < self.count else ""
         return f"{head}\n{_wrap(', '.join(shown) + more, ' ' * 11)}"
+
+
+def _printable(place: str) -> str:
+    """A name of strangers, without what would steer the terminal or could not be written to it."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in place)
 
 
 def findings(faults: Sequence[Fault]) -> tuple[Finding, ...]:

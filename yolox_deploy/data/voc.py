@@ -132,7 +132,7 @@ def read_annotation(file: Path) -> Annotation:
     faults: list[Fault] = []
     objects = sound(partial(_object, file), enumerate(tree.findall("object"), 1), faults)
     sides = [tree.findtext(f"size/{side}", "").strip() for side in ("height", "width")]
-    known = all(side.isdecimal() and int(side) for side in sides)  # some tools write 0
+    known = all(side.isdecimal() and len(side) < 10 and int(side) for side in sides)  # some tools write 0
     size = (int(sides[0]), int(sides[1])) if known else None
     return Annotation(size, [name for name, _ in objects], [box for _, box in objects], tuple(faults))
 

@@ -88,7 +88,7 @@ def _parse(file: Path) -> Any:
         raise MissingBackend("reading YOLO's layout needs PyYAML: pip install pyyaml") from None
     try:
         return yaml.safe_load(read_text(file))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date in month 13; lists in lists in lists
         raise InvalidInput(f"{file} is not YAML: {first_line(error)}.") from None
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import urllib.error
 import urllib.request
-import zipfile
 from http.client import HTTPException, HTTPMessage
 from pathlib import Path
 from typing import IO
@@ -15,6 +14,7 @@ from tqdm import tqdm
 from runtimes.errors import InvalidInput, UserError
 from runtimes.proof import sha256_file
 
+from .safe_save import is_whole
 from .variants import VariantName
 
 # The official release. YOLOX_DEPLOY_MIRROR replaces it, YOLOX_DEPLOY_CACHE the cache folder.
@@ -109,6 +109,7 @@ def fetch(url: str, part: Path) -> None:
                 file.write(block)
                 progress.update(len(block))
                 if file.tell() > LARGEST:
+                    part.unlink()
                     raise EOFError(f"the server sends more than {LARGEST} bytes, more than any official file has")
     size = part.stat().st_size
     if total is not None and size != total:
@@ -117,15 +118,9 @@ def fetch(url: str, part: Path) -> None:
 
 def _record(part: Path, path: Path) -> None:
     """Check a finished download, note its hash beside it, and give it its name."""
-    # A checkpoint is a zip archive with a checksum for each tensor.
-    try:
-        with zipfile.ZipFile(part) as archive:
-            damaged = archive.testzip()
-    except zipfile.BadZipFile:
-        damaged = "the archive"
-    if damaged:
+    if not is_whole(part):
         part.unlink()
-        raise DownloadError(f"the download of {path.name} is damaged ({damaged}) and was removed; run it again.")
+        raise DownloadError(f"the download of {path.name} is damaged and was removed; run it again.")
     _hash_file(path).write_text(sha256_file(part), encoding="ascii")
     part.replace(path)
 

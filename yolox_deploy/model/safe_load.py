@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from runtimes.errors import InvalidInput
+from runtimes.errors import InvalidInput, UserError
 
 from .safe_save import is_whole
 
@@ -51,37 +51,57 @@ HISTORY_BUFFER: list[Any] = [
 LARGEST = 4 * 2**30  # bytes
 
 
-def check_size(path: Path) -> None:
-    """Raise `InvalidInput`, before anything is allocated, for a file that is, or says that it unpacks to, too much.
+ARCHIVE_START = b"PK"
 
-    PyTorch stores tensors as they are: an archive that is compressed was made by something else, maybe as a trap.
-    """
-    size = path.stat().st_size
+
+class Damaged(InvalidInput):
+    """A file that is not whole, or was never a checkpoint."""
+
+
+def check_size(path: Path) -> None:
+    """Raise `InvalidInput` for a file that is larger than any checkpoint, or cannot be read."""
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror}.") from None
     if size > LARGEST:
         raise InvalidInput(f"{path} has {size / 2**30:.0f} GiB, more than any YOLOX checkpoint: refused.")
+
+
+def check_archive(path: Path) -> bool:
+    """Whether a file is an archive, as PyTorch sees it. Raises `InvalidInput` before anything in it is unpacked.
+
+    PyTorch stores tensors as they are: an archive that unpacks to more than its size was made by something else, maybe
+    as a trap. One that has something before or after it is refused, since PyTorch might find another archive in it.
+    """
+    with path.open("rb") as file:
+        if file.read(len(ARCHIVE_START)) != ARCHIVE_START:
+            return False
     try:
-        if not zipfile.is_zipfile(path):  # which raises for some damage
-            return
         with zipfile.ZipFile(path) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        raise InvalidInput(f"{path} is damaged or cut short.") from None
+            entries = archive.infolist()
+    except Exception:  # a damaged archive can end in almost any of Python's errors
+        raise Damaged(f"{path} is damaged or cut short.") from None
+    size, unpacked = path.stat().st_size, sum(entry.file_size for entry in entries)
     if unpacked > size:
         raise InvalidInput(f"{path} has {size} bytes and would unpack to {unpacked}: refused.")
+    if min((entry.header_offset for entry in entries), default=1) != 0 or not is_whole(path):
+        raise Damaged(f"{path} is damaged or cut short.")
+    return True
 
 
 def safe_load(path: Path) -> Any:
     """`torch.load` that builds only tensors and plain values. Raises `InvalidInput` for everything else."""
     check_size(path)
+    in_archive = check_archive(path)
     try:
-        in_archive = zipfile.is_zipfile(path)
-        if in_archive and not is_whole(path):
-            raise ValueError("another checksum")
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path) if in_archive else []
         inert: list[Any] = [(Inert, name) for name in names if name.startswith(INERT_MODULES)]
         with torch.serialization.safe_globals(SAFE_GLOBALS + HISTORY_BUFFER + inert), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on the pickle's version
             return torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise UserError(f"{path} does not fit into memory.") from None
     except Exception as error:  # a damaged file can end in almost any of Python's errors
         refused = re.search(r"GLOBAL (\S+)", str(error))
         if refused:
@@ -89,7 +109,5 @@ def safe_load(path: Path) -> Any:
                 f"{path} asks to run {refused[1]} while it is read: refused."
                 " If you trust it, load it where it was made and save its state_dict alone."
             ) from None
-        with path.open("rb") as file:
-            is_archive = file.read(2) == b"PK"
-        fault = "is damaged or cut short" if is_archive else "is not a PyTorch checkpoint"
-        raise InvalidInput(f"{path} {fault}.") from None
+        fault = "is damaged or cut short" if in_archive else "is not a PyTorch checkpoint"
+        raise Damaged(f"{path} {fault}.") from None

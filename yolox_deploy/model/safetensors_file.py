@@ -11,6 +11,7 @@ import torch
 from runtimes.errors import InvalidInput
 
 from .mmdet_keys import StateDict
+from .safe_load import check_size
 
 SUFFIX = ".safetensors"
 FACTS = ("class_names", "category_ids", "input_size")  # kept as JSON in the file's metadata
@@ -20,6 +21,7 @@ def read_safetensors(path: Path) -> dict[str, Any]:
     """The content as a dict in the official format, in float32. Raises `InvalidInput` for a damaged file."""
     from safetensors import SafetensorError, safe_open
 
+    check_size(path)
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}

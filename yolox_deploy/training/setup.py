@@ -51,15 +51,15 @@ def train(config: TrainConfig, training: Dataset, validation: Dataset) -> None:
     model = make_model(config, training)
     fabric = make_fabric(config)
     fabric.launch()
-    engine = make_engine(config, fabric, model, training)
-    trainer = Trainer(engine, make_spec(config, training), validation, pace(config))
     with contextlib.ExitStack() as stack:
         if fabric.is_global_zero:
             busy = f"another training is writing into {config.output}: wait for it, or choose another --output."
             stack.enter_context(only_here(config.output / ".lock", busy))
-        stream = batches(config, trainer, training)
+        engine = make_engine(config, fabric, model, training)
+        trainer = Trainer(engine, make_spec(config, training), validation, pace(config))
         if fabric.is_global_zero:
             clear(config)
+        stream = batches(config, trainer, training)
         try:
             trainer.fit(stream)
         finally:

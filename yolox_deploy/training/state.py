@@ -12,7 +12,7 @@ from torch import nn
 
 from runtimes.errors import InvalidInput
 from yolox_deploy.files import replacing
-from yolox_deploy.model.safe_load import safe_load
+from yolox_deploy.model.safe_load import Damaged, safe_load
 from yolox_deploy.model.safe_save import is_whole, safe_save, save
 
 from .ema import ModelEMA
@@ -124,17 +124,21 @@ def newest(folder: Path) -> tuple[Path, Mapping[str, Any], str]:
     """The newest checkpoint that can be read, its content, and what there is to say of a newer one."""
     last, previous = folder / LAST, folder / PREVIOUS
     try:
-        return last, _read(last), ""
-    except InvalidInput as error:
+        return last, _training(last, _read(last)), ""
+    except Damaged as error:
         if not previous.exists():
             raise
-        return previous, _read(previous), f"{error} Going on from {previous}, the checkpoint before it."
+        note = f"{error} Going on from {previous}, the checkpoint before it."
+        return previous, _training(previous, _read(previous)), note
 
 
-def _read(path: Path) -> Mapping[str, Any]:
+def _read(path: Path) -> Any:
     if not path.exists():
-        raise InvalidInput(f"{path} does not exist.")
-    content = safe_load(path)
+        raise Damaged(f"{path} does not exist.")
+    return safe_load(path)
+
+
+def _training(path: Path, content: Any) -> Mapping[str, Any]:
     if not isinstance(content, Mapping) or "raw_model" not in content:
         raise InvalidInput(f"{path} is no training that could go on; --weights {path} starts from its weights.")
     return content
