@@ -139,8 +139,8 @@ def foreign(content: bytes) -> bytes:
 
 DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "empty": (lambda content: b"", "cannot load"),
-    "text": (lambda content: b"text, not a graph", "cannot load"),
-    "truncated": (truncated, "cannot load"),
+    "text": (lambda content: b"text, not a graph", "damaged or cut short"),
+    "truncated": (truncated, "damaged or cut short"),
     "renamed": (renamed, "cannot load"),
     "foreign": (foreign, "carries no spec"),
 }

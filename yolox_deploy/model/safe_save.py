@@ -7,8 +7,6 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from yolox_deploy.files import replacing
 
 
@@ -23,6 +21,8 @@ def save(content: Any, path: Path) -> None:
 
     PyTorch says "unexpected pos" where it means that: of a path nothing else, of a file after the file's own error.
     """
+    import torch  # here, since whoever only looks whether a file is whole has no need of it
+
     with path.open("wb") as file:
         try:
             torch.save(content, file)
