@@ -22,13 +22,9 @@ def only_here(file: Path, busy: str) -> Iterator[None]:
     noticed, and its end ends the first one's lock. Where the system has no such locks, nothing is held.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        handle = stack.enter_context(file.open("a"))
-        if not _locked(handle):
-            raise InvalidInput(busy)
-        if not _is_named(
-            handle, file
-        ):  # who held it has removed it since it was opened; another may hold its successor
+    with file.open("a") as handle:
+        # Who held the lock may have removed the file since it was opened, and another may hold a new one.
+        if not (_locked(handle) and _is_named(handle, file)):
             raise InvalidInput(busy)
         try:
             yield

@@ -25,6 +25,7 @@ class Server(ThreadingHTTPServer):
     content: bytes
     break_at: int | None = None
     announces = True  # how much there is
+    sends_on = False  # to another address
     ranges: list[str | None]
 
 
@@ -34,6 +35,11 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if not self.path.endswith("/yolox_nano.pth"):
             self.send_error(404)
+            return
+        if self.server.sends_on:
+            self.send_response(302)
+            self.send_header("Location", "/elsewhere/yolox_nano.pth")
+            self.end_headers()
             return
         content, wanted = self.server.content, self.headers.get("Range")
         self.server.ranges.append(wanted)
@@ -139,6 +145,16 @@ def test_a_server_cannot_send_on_to_what_is_not_encrypted(first: str, then: str,
     else:
         with pytest.raises(URLError, match="not encrypted"):
             follow()
+
+
+def test_every_redirect_is_asked_about(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise URLError("it was asked")
+
+    server.sends_on = True
+    monkeypatch.setattr(StayEncrypted, "redirect_request", refuse)
+    with pytest.raises(UserError, match="it was asked"):
+        official_weights("yolox-nano")
 
 
 @pytest.mark.parametrize("announced", [True, False])

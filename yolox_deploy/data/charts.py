@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from yolox_deploy.figures import new_figure, save_figure
 from yolox_deploy.files import replacing
 from yolox_deploy.model.variants import STRIDES
 from yolox_deploy.training.pictures import MOST, batch_picture
@@ -48,7 +48,7 @@ def plot_classes(counts: Mapping[str, Mapping[str, int]], path: Path) -> None:
         totals.update(own)
     most = [name for name, _ in totals.most_common()]
     shown = most if len(most) <= MOST_BARS else [*most[: MOST_BARS // 2], *most[-MOST_BARS // 2 :]]
-    figure = _figure(8, 1.2 + 0.2 * len(shown) * max(len(counts), 2) / 2)
+    figure = new_figure(8, 1.2 + 0.2 * len(shown) * max(len(counts), 2) / 2)
     axes, thick = figure.subplots(), 0.8 / len(counts)
     for number, (split, own) in enumerate(counts.items()):
         places = np.arange(len(shown)) + (number - (len(counts) - 1) / 2) * thick
@@ -62,12 +62,12 @@ def plot_classes(counts: Mapping[str, Mapping[str, int]], path: Path) -> None:
     axes.grid(axis="x", color="0.9")
     axes.set_axisbelow(True)
     axes.legend(frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_box_sizes(sizes: Mapping[str, Sequence[float]], side: int, path: Path) -> None:
     """How many boxes are how large, in each split. sizes: roots of areas in pixels of the input; side: its longer."""
-    figure = _figure(8, 4)
+    figure = new_figure(8, 4)
     axes, edges = figure.subplots(), np.geomspace(1, side, 41)
     for number, (split, roots) in enumerate(sizes.items()):
         values = np.clip(roots, edges[0], edges[-1])
@@ -86,15 +86,4 @@ def plot_box_sizes(sizes: Mapping[str, Sequence[float]], side: int, path: Path) 
     axes.set_title("sizes of boxes")
     axes.grid(color="0.9")
     axes.legend(frameon=False)
-    _save(figure, path)
-
-
-def _figure(width: float, height: float) -> Any:
-    from matplotlib.figure import Figure
-
-    return Figure((width, height), layout="constrained")
-
-
-def _save(figure: Any, path: Path) -> None:
-    with replacing(path) as part:
-        figure.savefig(part, dpi=120, format="png")
+    save_figure(figure, path)

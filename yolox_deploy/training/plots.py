@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from yolox_deploy.drawing import class_colour
-from yolox_deploy.files import replacing
+from yolox_deploy.figures import new_figure, save_figure
 
 from .confusion import Matrix
 from .history import EpochRecord
@@ -22,7 +21,7 @@ LIGHT = {"color": "0.9", "linewidth": 0.8}
 
 def plot_curves(history: Sequence[EpochRecord], best_epoch: int, tail_epoch: int, path: Path) -> None:
     """Loss parts, AP and learning rate over epochs. tail_epoch: the first without augmentation."""
-    figure = _figure(12, 4)
+    figure = new_figure(12, 4)
     losses, accuracy, rate = figure.subplots(1, 3)
     epochs = [record.epoch for record in history]
     for name in history[0].losses:
@@ -44,12 +43,12 @@ def plot_curves(history: Sequence[EpochRecord], best_epoch: int, tail_epoch: int
         axes.set_xlabel("epoch")
         axes.grid(**LIGHT)
         axes.legend(frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_precision_recall(precision: npt.NDArray[np.float64], names: Sequence[str], path: Path) -> None:
     """precision: (101, C), of IoU 0.5 at recall 0.00 to 1.00, -1 where a class has no objects."""
-    figure = _figure(6.5, 5)
+    figure = new_figure(6.5, 5)
     axes, recall = figure.subplots(), np.linspace(0, 1, 101)
     present = [index for index in range(len(names)) if precision[0, index] >= 0]
     means = {index: float(precision[:, index].mean()) for index in present}
@@ -65,7 +64,7 @@ def plot_precision_recall(precision: npt.NDArray[np.float64], names: Sequence[st
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision", title="precision and recall, IoU 0.5")
     axes.grid(**LIGHT)
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_confusion(matrix: Matrix, names: Sequence[str], path: Path) -> None:
@@ -73,7 +72,7 @@ def plot_confusion(matrix: Matrix, names: Sequence[str], path: Path) -> None:
     labels = [*names, "background"]
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     side = min(3 + 0.45 * len(labels), 20)
-    figure = _figure(side + 1, side)
+    figure = new_figure(side + 1, side)
     axes = figure.subplots()
     picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set_xticks(range(len(labels)), labels, rotation=90)
@@ -85,18 +84,7 @@ def plot_confusion(matrix: Matrix, names: Sequence[str], path: Path) -> None:
             text = f"{shares[row, column]:.2f}"
             axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=8)
     figure.colorbar(picture, fraction=0.046)
-    _save(figure, path)
-
-
-def _figure(width: float, height: float) -> Any:
-    from matplotlib.figure import Figure
-
-    return Figure((width, height), layout="constrained")
-
-
-def _save(figure: Any, path: Path) -> None:
-    with replacing(path) as part:
-        figure.savefig(part, dpi=120, format="png")
+    save_figure(figure, path)
 
 
 def _colour(index: int) -> tuple[float, float, float]:
