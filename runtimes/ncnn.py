@@ -88,7 +88,7 @@ class NcnnRuntime:
         return output
 
     def new_request(self, batch: int) -> Request:
-        """See `runtime.Request`: NCNN reads the very memory; its output is copied by itself, and not by us."""
+        """See `runtime.Request`: NCNN reads the very memory."""
         net = self._net
         if net is None:
             raise InvalidInput(f"{self.spec.name} is closed.")
@@ -102,29 +102,24 @@ class NcnnRequest:
     """See `runtime.Request`."""
 
     def __init__(self, net: Any, spec: ModelSpec, batch: int, reads_only: bool) -> None:
-        from ncnn import Mat
+        from ncnn import Mat, PoolAllocator
 
         self.images = empty_input(batch, spec)
         self._net, self._mats = net, [Mat(image) for image in self.images]
         self._reads_only = reads_only
-        # Of several images; one image's output stays where NCNN puts it.
-        self._outputs = np.empty((batch if batch > 1 else 0, 5 + spec.num_classes, spec.num_anchors), np.float32)
-        self._last: Any = None  # NCNN's own memory, which lives as long as this
+        self._outputs = np.empty((batch, 5 + spec.num_classes, spec.num_anchors), np.float32)
+        # The net's own pools, which all threads share, fill up over tens of thousands of images: which sizes are taken
+        # at a time is chance. These hold what one image takes after a few.
+        self._pools = PoolAllocator(), PoolAllocator()
 
     def run(self) -> npt.NDArray[np.float32]:
         """See `Request.run`."""
-        if len(self._mats) == 1:
-            self._last = self._extract(self._mats[0])
-            output: Floats = np.asarray(self._last, np.float32)[None].transpose(0, 2, 1)
-            return output
         for mat, place in zip(self._mats, self._outputs, strict=True):
-            place[...] = self._extract(mat)
+            # A layer that works in place asks who else holds its input, which a Mat over foreign memory cannot say.
+            [output] = extract(self._net, mat if self._reads_only else mat.clone(), (OUTPUT,), self._pools)
+            place[...] = output  # which is memory of the pool
         outputs: Floats = self._outputs.transpose(0, 2, 1)
         return outputs
-
-    def _extract(self, mat: Any) -> Any:
-        """A layer that works in place asks who else holds its input, which a Mat over foreign memory cannot say."""
-        return extract(self._net, mat if self._reads_only else mat.clone(), (OUTPUT,))[0]
 
 
 def open_net(path: Path, threads: int | None = None, bf16: bool = False) -> Any:
@@ -157,14 +152,22 @@ def run_image(net: Any, image: Floats, names: Sequence[str] = (OUTPUT,)) -> list
     return [np.array(value) for value in extract(net, Mat(pixels).clone(), names)]
 
 
-def extract(net: Any, pixels: Any, names: Sequence[str]) -> list[Any]:
-    """As `run_image`, from one `ncnn.Mat` to others."""
+def extract(net: Any, pixels: Any, names: Sequence[str], pools: Sequence[Any] = ()) -> list[Any]:
+    """As `run_image`, from one `ncnn.Mat` to others.
+
+    pools: allocators of values and of what layers need on the way, for one thread at a time, instead of the net's own;
+    the values returned have to be let go of before them.
+    """
     extractor = net.create_extractor()
     extractor.set_light_mode(len(names) == 1)  # else values would be freed once they are used
+    if pools:
+        extractor.set_blob_allocator(pools[0])
+        extractor.set_workspace_allocator(pools[1])
     found, code = [], extractor.input(INPUT, pixels)
     for name in names:
         failed, value = extractor.extract(name)
         if code or failed:
+            extractor.clear()  # what it holds has to go before the pools, and the error may outlive both
             raise InvalidInput("NCNN could not run the model; it may be short of memory.")
         found.append(value)
     return found

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import cv2
 import tyro
@@ -21,9 +21,9 @@ from runtimes.preprocess import Image
 from .console import run
 from .data.images import find_images, read_image
 from .drawing import draw
-from .files import check_output_folder, replacing, write_text
+from .files import check_output_folder, replacing
 from .options import ForeignOptions, check_positive, check_thresholds, open_artifact
-from .results import coco_results, results_json
+from .results import Results, writing_results
 
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"}
 
@@ -67,21 +67,20 @@ def command(config: DetectConfig) -> None:
     is_video = camera or Path(config.source).suffix.lower() in VIDEO_SUFFIXES
     pictures = {} if is_video else plan_pictures(find_images(config.source), config.output)
     video = video_path(config, camera) if is_video else None
-    results: list[dict[str, Any]] = []
     streams = config.streams or (1 if camera else None)
     with open_artifact(
         config.artifact, config.foreign, config.score_threshold, config.nms_threshold, config.threads, streams
     ) as detector:
         capture = open_video(config.source, camera) if is_video else None
         config.output.mkdir(parents=True, exist_ok=True)
-        try:
-            if video is not None and capture is not None:
-                detect_video(detector, capture, video, None if camera else config.batch, config.max_frames, results)
-            else:
-                detect_images(detector, pictures, config.batch, results)
-        finally:  # also after Ctrl-C: what is done is kept
-            write_text(config.output / "detections.json", results_json(results))
-            print(f"{len(results)} detections, pictures and detections.json in {config.output}")
+        with writing_results(config.output / "detections.json") as results:
+            try:
+                if video is not None and capture is not None:
+                    detect_video(detector, capture, video, None if camera else config.batch, config.max_frames, results)
+                else:
+                    detect_images(detector, pictures, config.batch, results)
+            finally:  # also after Ctrl-C: what is done is kept
+                print(f"{results.count} detections, pictures and detections.json in {config.output}")
 
 
 def plan_pictures(paths: Sequence[Path], output: Path) -> dict[Path, Path]:
@@ -97,8 +96,8 @@ def plan_pictures(paths: Sequence[Path], output: Path) -> dict[Path, Path]:
     return pictures
 
 
-def detect_images(detector: Detector, pictures: dict[Path, Path], batch: int, results: list[dict[str, Any]]) -> None:
-    """Detect in every image, write its picture, and append to `results` as it goes.
+def detect_images(detector: Detector, pictures: dict[Path, Path], batch: int, results: Results) -> None:
+    """Detect in every image, write its picture, and add to `results` as it goes.
 
     Raises `InvalidInput` at the end where images could not be read; the others are done.
     """
@@ -119,7 +118,7 @@ def detect_images(detector: Detector, pictures: dict[Path, Path], batch: int, re
     for detections in detector.detect_stream(images(), batch):
         path, image = waiting.popleft()
         write_picture(pictures[path], draw(image, detections, detector.spec.class_names))
-        results += coco_results(detections, int(path.stem) if numbered else str(path), detector.spec.category_ids)
+        results.add(detections, int(path.stem) if numbered else str(path), detector.spec.category_ids)
     if unread:
         raise InvalidInput(f"{len(unread)} of {len(pictures)} images were left out: {unread[0]}")
 
@@ -148,9 +147,9 @@ def detect_video(
     path: Path,
     batch: int | None,
     max_frames: int | None,
-    results: list[dict[str, Any]],
+    results: Results,
 ) -> None:
-    """Detect in every frame, write one video, and append to `results` as it goes. Ctrl-C ends the video early.
+    """Detect in every frame, write one video, and add to `results` as it goes. Ctrl-C ends the video early.
 
     batch: frames at a time; None for a camera, of which each frame is detected in before the next is taken.
     """
@@ -168,7 +167,7 @@ def detect_video(
             found = map(detector, source) if batch is None else detector.detect_stream(source, batch)
             for number, detections in enumerate(found):
                 writer.write(draw(waiting.popleft(), detections, detector.spec.class_names))
-                results += coco_results(detections, number, detector.spec.category_ids)
+                results.add(detections, number, detector.spec.category_ids)
         except KeyboardInterrupt:
             interrupted = True
         finally:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TextIO
 
 from runtimes.detections import Detections
+
+from .files import replacing
 
 
 def coco_results(detections: Detections, image_id: int | str, categories: Sequence[int]) -> list[dict[str, Any]]:
@@ -25,6 +29,35 @@ def coco_results(detections: Detections, image_id: int | str, categories: Sequen
     ]
 
 
-def results_json(results: Sequence[dict[str, Any]]) -> str:
-    """One entry a line. Twice as quick as an indented file, which counts where somebody waits after Ctrl-C."""
-    return "[" + ",".join(f"\n {json.dumps(entry)}" for entry in results) + "\n]\n"
+class Results:
+    """An open results file. count: detections in it."""
+
+    def __init__(self, file: TextIO) -> None:
+        self.count = 0
+        self._file = file
+
+    def add(self, detections: Detections, image_id: int | str, categories: Sequence[int]) -> None:
+        """Those of one image, all or none; see `coco_results`."""
+        rows = [f"\n {json.dumps(entry)}" for entry in coco_results(detections, image_id, categories)]
+        self._file.write(("," if self.count and rows else "") + ",".join(rows))
+        self.count += len(rows)
+
+
+@contextlib.contextmanager
+def writing_results(path: Path) -> Iterator[Results]:
+    """A results file, which takes the place of `path` at the end, also where the block fails or is interrupted.
+
+    It is written on the way, one entry a line: however many there are, they take no memory, and nobody who pressed
+    Ctrl-C waits for them.
+    """
+    failure: BaseException | None = None
+    with replacing(path) as part:
+        with part.open("w", encoding="utf-8") as file:
+            file.write("[")
+            try:
+                yield Results(file)
+            except (Exception, KeyboardInterrupt) as error:
+                failure = error
+            file.write("\n]\n")
+    if failure:
+        raise failure
