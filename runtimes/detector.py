@@ -43,8 +43,8 @@ class Detector:
         streams: int = 1,
     ) -> None:
         for name, value in (("score_threshold", score_threshold), ("nms_threshold", nms_threshold)):
-            if value is not None and not 0 <= value <= 1:
-                raise InvalidInput(f"{name} must lie between 0 and 1, not be {value}.")
+            if value is not None and not (isinstance(value, (float, int)) and 0 <= value <= 1):
+                raise InvalidInput(f"{name} must lie between 0 and 1, not be {value!r}.")
         check_threads(None, streams)
         built_in = runtime.spec.nms
         if built_in and (nms_threshold is not None and nms_threshold != built_in.nms_threshold):

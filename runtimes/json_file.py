@@ -11,8 +11,15 @@ from .errors import InvalidInput
 LARGEST = 16 * 2**20  # bytes: a record of parity takes some kilobytes
 
 
+def check_regular(path: Path) -> None:
+    """Raise `InvalidInput` for a pipe or a device, which may have no end, or a link to one. What is missing passes."""
+    if path.exists() and not path.is_file():
+        raise InvalidInput(f"{path} is not a file: refused.")
+
+
 def read_json_object(path: Path) -> dict[str, Any]:
     """A JSON file that holds an object. Raises `InvalidInput` for everything else."""
+    check_regular(path)
     try:
         size = path.stat().st_size
         if size > LARGEST:
@@ -29,8 +36,10 @@ def json_object(text: str, source: str) -> dict[str, Any]:
     """The object in a text. `source` names it in error messages."""
     try:
         content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"{source} is not JSON: {error}.") from None
+    except json.JSONDecodeError as error:
+        raise InvalidInput(f"{source} is not JSON: {'it is empty' if not text.strip() else error}.") from None
+    except (ValueError, RecursionError):  # a number with thousands of digits, brackets in brackets without end
+        raise InvalidInput(f"{source} is not JSON that anybody would write: refused.") from None
     if not isinstance(content, dict):
         raise InvalidInput(f"{source} holds no JSON object.")
     return content

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import InvalidInput
+from .json_file import check_regular
 
 MAGIC = "7767517"
 CONVOLUTIONS = ("Convolution", "ConvolutionDepthWise")
@@ -153,6 +154,7 @@ def read_model(param: Path) -> tuple[list[Layer], dict[str, Weights]]:
 
 
 def _read(path: Path) -> bytes:
+    check_regular(path)
     try:
         return path.read_bytes()
     except OSError as error:

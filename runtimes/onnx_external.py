@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import InvalidInput
+from .json_file import check_regular
 
 # Of each message on the way: the numbers of the fields that lead on, and what they hold.
 MESSAGES: dict[str, dict[int, str]] = {
@@ -29,6 +30,7 @@ KEY, VALUE, LOCATION = 1, 2, b"location"
 
 def check_external_data(path: Path) -> None:
     """Raise `InvalidInput` where an ONNX file is damaged, or has weights in files outside its own folder."""
+    check_regular(path)
     try:
         content = path.read_bytes()
         locations = sorted(set(_locations(memoryview(content), "model")))

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from .cores import threads_of
 from .errors import InvalidInput, MissingBackend, UserError
+from .json_file import check_regular
 from .preprocess import empty_input
 from .runtime import Request, check_graph, check_input, check_threads, one_spec
 from .spec import ModelSpec
@@ -197,6 +198,8 @@ def _check_precision(compiled: Any, device: str, precision: str) -> None:
 
 def _read(core: Any, path: Path) -> Any:
     weights = path.with_suffix(".bin")
+    for file in (path, weights):
+        check_regular(file)
     if not weights.exists():
         raise InvalidInput(f"{weights}, the weights of {path.name}, is missing.")
     try:

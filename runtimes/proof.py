@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from .errors import InvalidInput
-from .json_file import read_json_object
+from .json_file import check_regular, read_json_object
 
 RECORD = "parity.json"
 PROVEN_SUFFIXES = (".onnx", ".xml", ".bin", ".param")  # an engine can be built anew, and has its hash in engine.json
@@ -28,7 +28,7 @@ def proven_files(folder: Path) -> dict[str, str]:
 def check_proven(model: Path) -> None:
     """Raise `InvalidInput` where a model file, or the weights beside it, is not the one that was proven.
 
-    Files that no record names, such as those of other exporters, pass.
+    Files without a record, such as those of other exporters, pass.
     """
     record = model.with_name(RECORD)
     if not record.exists():
@@ -36,9 +36,12 @@ def check_proven(model: Path) -> None:
     files = read_json_object(record).get("files", {})
     if not isinstance(files, dict):
         raise InvalidInput(f"{record} is damaged: its files are no names with hashes. Export again.")
+    if model.suffix in PROVEN_SUFFIXES and model.name not in files:
+        raise InvalidInput(f"{record} does not name {model.name}: it is of another model. Export again.")
     expected = {name: str(files[name]) for name in (model.name, f"{model.stem}.bin") if name in files}
     for name, digest in expected.items():
         file = model.with_name(name)
+        check_regular(file)
         if file.exists() and sha256_file(file) != digest:
             raise InvalidInput(
                 f"{file} is not the file that was proven: it is damaged, or was changed. Export it again, or delete"

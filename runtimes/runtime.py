@@ -19,6 +19,8 @@ from .spec import ModelSpec
 # Of idle requests: sizes of batches (the usual one, and what is left at the end of a sequence), and how many of each.
 KEPT_SIZES, KEPT_REQUESTS = 2, 16
 
+MOST_THREADS = 4096  # libraries asked for millions end in all kinds of errors
+
 
 class Runtime(Protocol):
     """Runs one artifact on one backend. `ModelSpec` says the shapes, dtypes and meaning of input and output.
@@ -135,8 +137,8 @@ def check_input(images: npt.NDArray[Any], spec: ModelSpec) -> None:
 def check_threads(threads: int | None, streams: int) -> None:
     """Raise `InvalidInput` for what is no number from 1 on; threads may be left open."""
     for name, value in (("threads", 1 if threads is None else threads), ("streams", streams)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise InvalidInput(f"{name} must be at least 1, not {value!r}.")
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST_THREADS:
+            raise InvalidInput(f"{name} must be a number from 1 to {MOST_THREADS}, not {value!r}.")
 
 
 def one_spec(own: ModelSpec | None, given: ModelSpec | None, path: str | Path) -> ModelSpec:

@@ -121,7 +121,7 @@ class ModelSpec:
         }
         try:
             if values.get("nms") is not None:
-                values["nms"] = GraphNMS(**values["nms"])
+                values["nms"] = _graph_nms(values["nms"])
             return cls(**values)
         except (TypeError, InvalidInput) as error:
             raise InvalidInput(f"{source} is not a model spec: {error}") from None
@@ -130,6 +130,13 @@ class ModelSpec:
     def read(cls, path: str | Path) -> ModelSpec:
         """Read a `spec.json`. Raises `InvalidInput` where the file is missing or not a spec."""
         return cls.from_dict(read_json_object(Path(path)), str(path))
+
+
+def _graph_nms(content: Any) -> GraphNMS:
+    names = {field.name for field in fields(GraphNMS)}
+    if not isinstance(content, Mapping) or set(content) != names:
+        raise InvalidInput(f"nms needs {' and '.join(sorted(names))}, and nothing else")
+    return GraphNMS(**content)
 
 
 def _check(spec: ModelSpec) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -74,9 +75,13 @@ def test_an_image_that_cannot_be_read_does_not_stop_the_others(
     artifact: Artifact, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "001.png").write_text("no image")
+    (folder / "004.png").unlink()
+    os.mkfifo(folder / "004.png")  # to read it would never end
     output = tmp_path / "out"
     assert detect.main([str(artifact.folder), str(folder), "--output", str(output), "--score-threshold", "0.02"]) == 1
-    assert "1 of 5 images were left out" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"left out: {folder / '001.png'} is not an image" in said and f"left out: {folder / '004.png'} " in said
+    assert "2 of 5 images were left out" in said
     assert len(json.loads((output / "detections.json").read_text())) > 10
     assert sorted(path.name for path in output.iterdir())[:3] == ["000.png", "002.png", "003.png"]
 

@@ -147,6 +147,10 @@ CASES = [
     Case("coco", "broken annotation", "images[1]", edit_coco(lambda content: content["images"].insert(1, "1.png"))),
     Case("coco", "broken annotation", "annotations[3]", annotate(bbox=[1, 2, 3])),
     Case("coco", "broken annotation", "annotations[3]", annotate(image_id=[0])),
+    *(Case("coco", "broken annotation", "annotations[3]", annotate(iscrowd=value)) for value in ("0", "yes", [0], 2)),
+    *(Case("coco", "broken annotation", "annotations[3]", annotate(category_id=value)) for value in (True, 10.0, "10")),
+    *(Case("coco", "broken annotation", "images[0]", edit_coco(lambda c, v=value: c["images"][0].update(width=v)))
+      for value in (80.5, "80", True)),
     Case("coco", "broken annotation", "annotations[3]", annotate(bbox=[1, 2, 3, 10**400])),
     *(
         Case("coco", "coordinates that are no numbers", "annotation 77", annotate(bbox=[1, 1, value, 5]))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +47,36 @@ def test_a_damaged_record_is_one_sentence(text: str, artifact: Artifact, tmp_pat
     (tmp_path / "copy" / "parity.json").write_text(text)
     with pytest.raises(InvalidInput, match=r"parity\.json (is damaged|is not JSON|holds no JSON object)"):
         load(tmp_path / "copy")
+
+
+def test_a_record_of_another_model_is_refused(folder: Path) -> None:
+    (folder / "parity.json").write_text('{"files": {}}')
+    with pytest.raises(InvalidInput, match=r"parity\.json does not name model"):
+        load(folder)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /dev/zero and pipes")
+@pytest.mark.parametrize("kind", ["endless", "pipe"])
+def test_what_is_no_file_is_not_opened(kind: str, folder: Path) -> None:
+    """Each would never be read to its end: of the whole artifact, and of a model without a record."""
+    for name in [path.name for path in folder.iterdir()]:
+        if name == "spec.json" and not (folder / "model.param").exists():
+            continue  # those of the others are inside
+        whole = (folder / name).read_bytes()
+        (folder / name).unlink()
+        if kind == "pipe":
+            os.mkfifo(folder / name)
+        else:
+            (folder / name).symlink_to("/dev/zero")
+        with pytest.raises(InvalidInput, match=f"{name} is not a file: refused"):
+            load(folder)
+        if name != "parity.json":
+            (folder / "parity.json").rename(folder / "aside.json")
+            with pytest.raises(InvalidInput, match=f"{name} is not a file: refused"):
+                load(folder)
+            (folder / "aside.json").rename(folder / "parity.json")
+        (folder / name).unlink()
+        (folder / name).write_bytes(whole)
 
 
 def test_the_record_names_the_files(folder: Path) -> None:

@@ -17,7 +17,7 @@ from benchmarks.faults.fatal import Watch
 from runtimes import InvalidInput
 from yolox_deploy.model.safe_save import is_whole
 from yolox_deploy.training.ema import ModelEMA
-from yolox_deploy.training.state import LAST, PREVIOUS, Progress, TrainingState, newest
+from yolox_deploy.training.state import BEST, LAST, PREVIOUS, Progress, TrainingState, newest
 
 
 @pytest.fixture
@@ -101,6 +101,16 @@ def test_a_damaged_checkpoint_is_passed_over_and_never_becomes_the_previous_one(
     (tmp_path / LAST).unlink()
     assert "does not exist. Going on from" in state.resume(tmp_path)
     assert state.progress.step == 2
+
+
+def test_damaged_best_weights_are_said_at_once_and_found_anew(state: TrainingState, tmp_path: Path) -> None:
+    state.progress.best_ap, state.progress.best_epoch = 0.5, 3
+    save(state, tmp_path, 1)
+    shutil.copy(tmp_path / LAST, tmp_path / BEST)
+    assert state.resume(tmp_path) == "" and state.progress.best_epoch == 3
+    (tmp_path / BEST).write_bytes(b"")
+    assert "best.pth is damaged or gone, and with it epoch 3" in state.resume(tmp_path)
+    assert (state.progress.best_ap, state.progress.best_epoch) == (0.0, 0)  # so that the next to be measured is better
 
 
 def test_two_damaged_ones_are_one_sentence(state: TrainingState, tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def plan_pictures(paths: Sequence[Path], output: Path) -> dict[Path, Path]:
 def detect_images(detector: Detector, pictures: dict[Path, Path], batch: int, results: Results) -> None:
     """Detect in every image, write its picture, and add to `results` as it goes.
 
-    Raises `InvalidInput` at the end where images could not be read; the others are done.
+    Raises `InvalidInput` at the end where images could not be read, each of which is named; the others are done.
     """
     stems = [path.stem for path in pictures]
     numbered = all(stem.isdecimal() for stem in stems) and len(set(stems)) == len(stems)
@@ -120,7 +120,8 @@ def detect_images(detector: Detector, pictures: dict[Path, Path], batch: int, re
         write_picture(pictures[path], draw(image, detections, detector.spec.class_names))
         results.add(detections, int(path.stem) if numbered else str(path), detector.spec.category_ids)
     if unread:
-        raise InvalidInput(f"{len(unread)} of {len(pictures)} images were left out: {unread[0]}")
+        print("\n".join(f"left out: {error}" for error in unread), file=sys.stderr)
+        raise InvalidInput(f"{len(unread)} of {len(pictures)} images were left out.")
 
 
 def open_video(source: str, camera: bool) -> cv2.VideoCapture:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from runtimes.errors import InvalidInput
+from runtimes.json_file import check_regular
 
 
 @contextlib.contextmanager
@@ -23,9 +24,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def read_text(path: Path) -> str:
-    """Raises `InvalidInput` for what is not a text file."""
+    """Without the mark that Windows puts first. Raises `InvalidInput` for what is not a text file."""
+    check_regular(path)
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise InvalidInput(f"{path} is not a text file.") from None
 

@@ -30,6 +30,7 @@ from yolox_deploy.options import check_positive
 
 from ..compare.contenders import contenders_of
 from ..machine import describe_machine
+from .gauge import PARTS
 from .interrupt import interrupt_at_moments
 from .promises import Row, of_cycles, of_interrupt, of_load, of_stream
 from .work import Artifact, detect_many, open_and_close, stream
@@ -47,9 +48,10 @@ class SoakConfig:
     artifacts: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Artifacts: folders or model files; NAME=PATH gives one a name of your own."""
     images: int = 50_000
-    """Images for each artifact: half by 16 threads that share a detector, half by 4 processes."""
+    """Images for each artifact: half by 16 threads that share a detector, half by 4 processes. Memory takes thousands
+    to settle: a run of hundreds may call it growing."""
     cycles: int = 200
-    """How often each artifact is opened and closed."""
+    """How often each artifact is opened and closed; 16 at least."""
     threads: int = 1
     """Threads of each backend for one image."""
 
@@ -82,6 +84,8 @@ def soak(name: str, artifact: Artifact, config: SoakConfig) -> list[Row]:
 def command(config: SoakConfig) -> None:
     require("psutil")
     check_positive(images=config.images, cycles=config.cycles, threads=config.threads)
+    if config.cycles < 2 * PARTS:
+        raise InvalidInput(f"--cycles {config.cycles} are too few to see what grows: {2 * PARTS} at least.")
     if not config.artifacts:
         raise InvalidInput("name artifacts to run.")
     contenders = contenders_of(config.artifacts, config.threads, bf16=False)

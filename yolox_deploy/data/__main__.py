@@ -73,7 +73,8 @@ def command(config: DataConfig) -> None:
     if config.output is not None:
         write(inspection, config.output)
     if not report:
-        raise InvalidInput(f"training would refuse this data: {report.refused} faults are to be mended.")
+        to_mend = "1 fault is" if report.refused == 1 else f"{report.refused} faults are"
+        raise InvalidInput(f"training would refuse this data: {to_mend} to be mended.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

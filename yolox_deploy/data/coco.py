@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from runtimes.errors import InvalidInput
+from yolox_deploy.files import read_text
 
 from .dataset import Dataset, LabelledImage, Splits
 from .faults import Fault, once, sound
@@ -101,14 +102,15 @@ def _entry(entry: Any) -> tuple[int, Entry]:
     sides = entry.get("height"), entry.get("width")
     if not all(sides):
         return _integer(entry["id"]), Entry(str(entry["file_name"]), UNKNOWN_SIZE)
-    height, width = map(int, sides)
+    height, width = map(_whole, sides)
     if min(height, width) < 0:
         raise ValueError("height and width must be positive")
     return _integer(entry["id"]), Entry(str(entry["file_name"]), (height, width))
 
 
 def _annotation(images: dict[int, Entry], categories: dict[int, str], file: Path, entry: Any) -> Annotation:
-    number, image_id, category, box = str(entry.get("id", "")), entry["image_id"], entry["category_id"], entry["bbox"]
+    number, box, crowd = str(entry.get("id", "")), entry["bbox"], entry.get("iscrowd", 0)
+    image_id, category = _integer(entry["image_id"]), _integer(entry["category_id"])
     place = f"annotation {number}"
     if image_id not in images:
         raise Fault("unknown image", place, f"{place} of {file} is of image {image_id!r}, which is not in it.")
@@ -116,6 +118,8 @@ def _annotation(images: dict[int, Entry], categories: dict[int, str], file: Path
         raise Fault("unknown category", place, f"{place} of {file} is of category {category!r}, which is not in it.")
     if len(box) != 4:
         raise ValueError("bbox needs left, top, width and height")
+    if crowd not in (0, 1):  # "0" would be taken for one
+        raise ValueError(f"iscrowd is 0 or 1, not {crowd!r}")
     left, top, width, height = box
     try:
         area = entry.get("area", width * height)
@@ -125,7 +129,7 @@ def _annotation(images: dict[int, Entry], categories: dict[int, str], file: Path
     if not finite:
         raise Fault("coordinates that are no numbers", place, f"{place} of {file}: {box} is no box of finite numbers.")
     corners = [left, top, left + width, top + height]
-    return Annotation(number, image_id, category, corners, area, bool(entry.get("iscrowd")))
+    return Annotation(number, image_id, category, corners, area, crowd == 1)
 
 
 def _is_file(path: Path) -> bool:
@@ -171,9 +175,13 @@ def _labelled(
 def _read_json(path: Path) -> dict[str, list[Any]]:
     """Raises `InvalidInput` where the three lists are not in it."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InvalidInput(f"cannot read {path}: {error}.") from None
+        content = json.loads(read_text(path))
+    except OSError as error:
+        raise InvalidInput(f"cannot read {path}: {error.strerror}.") from None
+    except json.JSONDecodeError as error:
+        raise InvalidInput(f"{path} is not JSON: {error}.") from None
+    except (ValueError, RecursionError):  # a number with thousands of digits, brackets in brackets without end
+        raise InvalidInput(f"{path} is not JSON that anybody would write.") from None
     parts = ("images", "annotations", "categories")
     if not isinstance(content, dict) or not all(isinstance(content.get(part), list) for part in parts):
         raise InvalidInput(f"{path} is not in COCO's format: it needs lists of images, annotations and categories.")
@@ -184,3 +192,10 @@ def _integer(value: Any) -> int:
     if type(value) is not int:
         raise TypeError(f"the id {value!r} is not a number")
     return value
+
+
+def _whole(value: Any) -> int:
+    """Of a side: some tools write 640.0."""
+    if type(value) not in (int, float) or value != int(value):
+        raise TypeError(f"the side {value!r} is no whole number")
+    return int(value)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtimes.errors import InvalidInput, MissingBackend, first_line
+from runtimes.json_file import check_regular
 from runtimes.preprocess import Image
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
@@ -29,6 +30,7 @@ def read_image(path: Path) -> Image:
     It is turned upright by its EXIF orientation. Grey becomes three equal channels, 16 bits become 8, alpha is dropped,
     CMYK is converted: as OpenCV's IMREAD_COLOR does. Raises `InvalidInput` for what is no image, or not whole.
     """
+    check_regular(path)
     try:
         content = np.fromfile(path, dtype=np.uint8)  # imread cannot open every path on every system
         image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None

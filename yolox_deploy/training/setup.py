@@ -25,6 +25,7 @@ from yolox_deploy.data.loader import Batch, TrainingSet, collate, make_loader
 from yolox_deploy.data.store import SampleStore
 from yolox_deploy.data.stream import Share, Stream
 from yolox_deploy.model.checkpoint import read_checkpoint
+from yolox_deploy.model.safe_save import is_whole
 from yolox_deploy.model.variants import STRIDES
 from yolox_deploy.model.yolox import YOLOX
 
@@ -37,8 +38,8 @@ from .pictures import batch_picture
 from .report import write_picture, write_report
 from .schedule import Schedule
 from .start import build_model, open_weights
-from .state import Progress, TrainingState
-from .trainer import BEST, SCORE_THRESHOLD, WRITTEN, Pace, Trainer
+from .state import BEST, LAST, Progress, TrainingState
+from .trainer import SCORE_THRESHOLD, WRITTEN, Pace, Trainer
 
 if TYPE_CHECKING:
     from yolox_deploy.train import TrainConfig
@@ -79,6 +80,10 @@ def clear(config: TrainConfig) -> None:
 
 def report(config: TrainConfig, trainer: Trainer) -> None:
     """What the best weights do, to look at."""
+    if not is_whole(trainer.folder / BEST):
+        raise InvalidInput(
+            f"{trainer.folder / BEST} is damaged or gone, and the training is over: {LAST} holds its last epoch."
+        )
     runtime = TorchRuntime(read_checkpoint(trainer.folder / BEST).build(), trainer.spec, str(trainer.fabric.device))
     progress, schedule = trainer.state.progress, trainer.schedule
     results = write_report(

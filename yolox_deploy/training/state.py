@@ -18,8 +18,8 @@ from yolox_deploy.model.safe_save import is_whole, safe_save, save
 from .ema import ModelEMA
 from .history import EpochRecord
 
-# The newest checkpoint that a training can go on from, and the one before it.
-LAST, PREVIOUS = "last.pth", "previous.pth"
+# The newest checkpoint that a training can go on from, the one before it, and that with the highest AP.
+LAST, PREVIOUS, BEST = "last.pth", "previous.pth", "best.pth"
 
 
 @dataclass
@@ -100,7 +100,7 @@ class TrainingState:
         }
 
     def resume(self, folder: Path) -> str:
-        """Go on where the newest checkpoint left off. Returns what there is to say if that is not `last.pth`, else "".
+        """Go on where the newest checkpoint left off. Returns what there is to say, "" where all is as it was left.
 
         Raises `InvalidInput` where there is none, or where it is of another training.
         """
@@ -117,7 +117,14 @@ class TrainingState:
         progress = content["progress"]
         history = [EpochRecord(**record) for record in progress["history"]]
         self.progress.__dict__.update(progress, history=history, tally=Tally(**progress["tally"]))
-        return note
+        return f"{note} {self._without_best(folder / BEST)}".strip()
+
+    def _without_best(self, best: Path) -> str:
+        """Where the best weights are damaged or gone, the next that are measured take their place."""
+        if self.progress.best_epoch == 0 or is_whole(best):
+            return ""
+        lost, self.progress.best_ap, self.progress.best_epoch = self.progress.best_epoch, 0.0, 0
+        return f"{best} is damaged or gone, and with it epoch {lost}; it will hold the best epoch from here on."
 
 
 def newest(folder: Path) -> tuple[Path, Mapping[str, Any], str]:

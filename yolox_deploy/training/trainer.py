@@ -21,9 +21,8 @@ from .engine import Engine
 from .history import EpochRecord, history_json
 from .interrupt import Interrupt
 from .meter import Meter
-from .state import LAST, PREVIOUS, Tally
+from .state import BEST, LAST, PREVIOUS, Tally
 
-BEST = "best.pth"
 # What a training leaves that another one in its place must not find, as patterns.
 WRITTEN = (PREVIOUS, LAST, BEST, "epoch_*.pth", "not_finite_*.pt", "tensorboard/events.out.tfevents.*")
 SCORE_THRESHOLD = 0.001  # COCO's AP counts all detections
