@@ -31,7 +31,7 @@ from yolox_deploy.accuracy import SCORE_THRESHOLD
 from yolox_deploy.console import require, run
 from yolox_deploy.data.images import find_images, read_image
 from yolox_deploy.evaluator import Evaluation, coco_evaluation
-from yolox_deploy.options import check_positive
+from yolox_deploy.options import Images, check_positive
 
 from .made_detections import SIDE, STRIDES, made_output, made_results
 from .plain_evaluation import plain_evaluation, plain_postprocess
@@ -58,7 +58,7 @@ class EvaluationConfig:
     """Made network outputs to postprocess."""
     artifact: Path | None = None
     """Postprocess the outputs of this artifact instead."""
-    images: Path | None = None
+    images: Images = None
     """Images for the artifact: a folder, a file or a pattern."""
     seed: int = 0
     """What is made, is made from it."""

@@ -30,7 +30,7 @@ from runtimes.openvino import OpenVINORuntime
 from runtimes.preprocess import preprocess
 from yolox_deploy.console import require, run
 from yolox_deploy.doctor import cpu
-from yolox_deploy.options import check_positive
+from yolox_deploy.options import Images, check_positive
 
 from .compare.roofline import measured_peaks
 from .machine import describe_machine
@@ -50,7 +50,7 @@ class LayersConfig:
     """Artifact of the target onnx or openvino."""
     bf16: bool = False
     """OpenVINO: compute in bf16 what is not int8."""
-    images: Path | None = None
+    images: Images = None
     """Folder of images; unset, generated ones."""
     runs: int = 50
     """Runs that are timed, after some that are not."""

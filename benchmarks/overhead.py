@@ -29,7 +29,7 @@ from runtimes.load import model_file
 from runtimes.preprocess import Image
 from runtimes.spec import ModelSpec
 from yolox_deploy.console import require, run
-from yolox_deploy.options import check_positive
+from yolox_deploy.options import Images, check_positive
 
 from .compare.contenders import check_one_at_a_time, contenders_of
 from .compare.intervals import Interval, speed_ratio
@@ -51,7 +51,7 @@ class OverheadConfig:
 
     artifacts: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Artifacts: folders or model files; NAME=PATH gives one a name of your own."""
-    images: Path | None = None
+    images: Images = None
     """Folder of images, scaled to both sizes; unset, generated ones."""
     threads: int = 1
     """Threads of each backend."""

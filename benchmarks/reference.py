@@ -18,15 +18,15 @@ from yolox_deploy.model.variants import VARIANTS
 from yolox_deploy.options import ForeignOptions, open_artifact
 
 
-def find_weights(model: str) -> Path:
+def find_weights(model: str, dry_run: bool = False) -> Path:
     """The checkpoint that an argument names: a file, or a variant, whose official weights are downloaded once.
 
-    Raises `InvalidInput` for anything else.
+    Raises `InvalidInput` for anything else; a dry run downloads nothing (see `official_weights`).
     """
     if model in VARIANTS:
         from yolox_deploy.model.download import official_weights
 
-        return official_weights(model)
+        return official_weights(model, dry_run)
     path = Path(model)
     if (path / "spec.json").exists() or path.suffix in RUNTIMES:
         raise InvalidInput(f"{model} is an artifact: name the checkpoint that it was made from.")

@@ -14,7 +14,6 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -27,7 +26,7 @@ from runtimes.errors import InvalidInput
 from runtimes.load import load, model_file
 from runtimes.preprocess import Image
 from yolox_deploy.console import require, run
-from yolox_deploy.options import check_positive
+from yolox_deploy.options import Images, check_positive
 
 from .compare.contenders import check_one_at_a_time, contenders_of
 from .compare.intervals import Interval, speed_ratio
@@ -46,7 +45,7 @@ class StreamsConfig:
 
     artifacts: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Artifacts: folders or model files; NAME=PATH gives one a name of your own."""
-    images: Path | None = None
+    images: Images = None
     """Folder of images; unset, generated ones."""
     streams: int | None = None
     """Streams, of one thread each; unset, one for each core."""

@@ -18,7 +18,7 @@ from runtimes.spec import ModelSpec
 
 from .options import ExportOptions
 from .parity import StageCheck, compare
-from .replacement import only_writer, remove, replace_folder, settle, tidy, workshop
+from .replacement import only_writer, present, remove, replace_folder, settle, tidy, workshop
 from .report import TOLERANCES, ParityError, ParityReport, Tolerance
 from .targets import EXPORTERS
 from .torch_runtime import TorchRuntime
@@ -36,18 +36,20 @@ class Artifact:
     report: ParityReport
 
 
-def artifact_folder(output: Path, spec: ModelSpec, target: str) -> Path:
+def artifact_folder(output: Path, spec: ModelSpec, target: str, only_look: bool = False) -> Path:
     """Where an artifact goes: `output/yolox-nano-onnx-fp32`, put in order if the last export of it was killed.
 
-    Raises `InvalidInput` where it holds other files, or is being written.
+    only_look: nothing is changed. Raises `InvalidInput` where it holds other files, or is being written.
     """
     folder = output / f"{spec.name}-{target}-{spec.precision}"
-    tidy(folder)
-    if folder.exists():
+    if not only_look:
+        tidy(folder)
+    here = present(folder)
+    if here is not None:
         others = (
-            sorted(file.name for file in folder.iterdir() if file.name not in ARTIFACT_FILES)
-            if folder.is_dir()
-            else [folder.name]
+            sorted(file.name for file in here.iterdir() if file.name not in ARTIFACT_FILES)
+            if here.is_dir()
+            else [here.name]
         )
         if others:
             raise InvalidInput(

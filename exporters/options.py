@@ -14,7 +14,7 @@ class TensorRTOptions:
     """For the targets trt and trt-rtx: how an engine is built."""
 
     build: bool = True
-    """Build the engine. Without it, the TensorRT-ready ONNX file is written, for building elsewhere."""
+    """The engine is built. --no-build writes the TensorRT-ready ONNX file instead, for building elsewhere."""
     batch_profile: tuple[int, int, int] = (1, 1, 8)
     """Where the batch is free: smallest, most usual and largest batch of the engine."""
     optimization_level: int | None = None

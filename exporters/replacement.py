@@ -30,6 +30,11 @@ def only_writer(folder: Path) -> AbstractContextManager[None]:
     return only_here(folder.with_name(f".{folder.name}.lock"), busy)
 
 
+def present(folder: Path) -> Path | None:
+    """Where the artifact is that was written last, whole; None where there is none."""
+    return next((path for path in (folder, aside(folder)) if path.exists()), None)
+
+
 def tidy(folder: Path) -> None:
     """After a process that was killed: the artifact is in its place, and nothing is beside it.
 

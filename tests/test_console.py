@@ -19,33 +19,97 @@ def call(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """`yolox-deploy ARGUMENTS` in this process, which has imported PyTorch already. The exit code."""
+    monkeypatch.setattr(sys, "argv", ["yolox-deploy", *arguments])
+    monkeypatch.setenv("COLUMNS", "80")
+    try:
+        return console.main()
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
 @pytest.mark.parametrize("command", console.COMMANDS)
-def test_each_command_explains_itself_in_80_columns(command: str) -> None:
-    done = call(f"yolox_deploy.{command}", "--help")
+def test_each_command_explains_itself_in_80_columns_of_plain_text(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(monkeypatch, command, "--help") == 0
+    printed = capsys.readouterr().out
+    lines = printed.splitlines()
+    assert lines[0].startswith(f"usage: yolox-deploy {command} ")
+    assert max(map(len, lines)) <= 80
+    assert "\x1b" not in printed
+    assert "None" not in printed and "(default: )" not in printed and "(default: False)" not in printed
+    # `detect` writes a JSON file in any case; `completion` has nothing else to say.
+    assert ("--json FILE" in printed) == (command not in ("detect", "completion"))
+
+
+@pytest.mark.parametrize("module", ["yolox_deploy.train", "yolox_deploy.data", "benchmarks.parity"])
+def test_python_m_is_the_same_command(module: str) -> None:
+    done = call(module, "--help")
     assert done.returncode == 0, done.stderr
-    assert f"usage: yolox-deploy {command}" in done.stdout
-    assert "{None" not in done.stdout
-    boxed = [line for line in done.stdout.splitlines() if line.startswith("│")]
-    assert boxed
-    assert max(map(len, boxed)) <= 80
+    assert done.stdout.startswith(f"usage: yolox-deploy {module.split('.')[1]} ")
 
 
-def test_the_list_of_commands() -> None:
+def test_options_have_boxes_by_what_they_are_about(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(monkeypatch, "train", "--model", "yolox-nano", "--help") == 0
+    printed = capsys.readouterr().out
+    boxes = re.findall(r"^\W{1,3}((?:\w+ )?options) ", printed, re.MULTILINE)  # a title, however its box is drawn
+    assert boxes == ["options", "recipe options", "augmentation options", "hardware options"]
+    assert re.search(r"--mixup FLOAT .*\n.*\(default: 0.0\)", printed)  # the model's own
+    assert re.search(r"--no-channels-last +\W?$", printed, re.MULTILINE) and "--channels-last" not in printed.replace(
+        "--no-channels", ""
+    )
+
+
+def test_the_list_of_commands(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in ([], ["--help"]):
-        done = call("yolox_deploy", *arguments)
-        assert done.returncode == 0
-        assert all(command in done.stdout for command in console.COMMANDS)
+        assert main(monkeypatch, *arguments) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert {line.split()[0] for line in lines if line.startswith("  ")} == set(console.COMMANDS)
+        assert max(map(len, lines)) <= 80
 
 
-def test_a_typing_error_names_the_nearest_and_does_nothing() -> None:
-    done = call("yolox_deploy", "exprot", "--model", "yolox-s")
-    assert done.returncode == 2
-    assert "Did you mean export?" in done.stderr
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["exprot", "--model", "yolox-s"], "Did you mean export?"),
+        (["export", "--tagret", "onnx"], "Perhaps you meant: --target"),
+        (["export", "--target", "onnx", "opnvino"], "'opnvino' is none of onnx, openvino, ncnn, trt, trt-rtx. Did you"),
+        (["export", "--model", "yolox_s"], "yolox-darknet53. Did you mean yolox-s?"),
+        (["export", "--opset", "12"], "'12' is none of 17, 18, 19, 20, 21, 22."),
+        (["export", "--weights", "None", "--model", "None"], "'None' is none of yolox-nano"),
+        (["compare", "--export", "yolox-s", "--target", "onx"], "Did you mean onnx?"),
+        (["completion", "basch"], "Did you mean bash?"),
+        (
+            ["train", "--data", "d", "--input-size", "3"],
+            "Missing value for argument '--input-size'. Expected 2 values.",
+        ),
+        (["train", "--data", "d", "--input-size", "a", "b"], "Error parsing --input-size"),
+        (["evaluate"], "Missing from yolox-deploy evaluate: MODEL"),
+        (["detect", "--artifact"], "Missing value for argument 'artifact'"),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, list) else None,
+)
+def test_a_slip_exits_with_2_and_names_the_nearest(
+    arguments: list[str], says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(monkeypatch, *arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert says in " ".join(re.sub(r"[│─╭╮╰╯|+]|--+(?= |-)", " ", printed.err).split())
 
 
-def test_wrong_options_exit_with_2() -> None:
-    done = call("yolox_deploy", "detect", "--artifact")
-    assert done.returncode == 2
+def test_a_choice_that_is_unset_and_one_of_several(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is read of a command line: the first thing that is refused tells that all before it was taken."""
+    assert main(monkeypatch, "export", "--seeded", "--batch", "dynamic", "--target", "ncnn", "onnx", "--topk", "5") == 1
+    assert "leave ncnn out" in capsys.readouterr().err
+    assert main(monkeypatch, "export", "--target") == 1
+    assert capsys.readouterr().err == "error: --target names nothing to export to.\n"
 
 
 def test_an_error_is_one_sentence_and_exit_code_1() -> None:
@@ -54,7 +118,11 @@ def test_an_error_is_one_sentence_and_exit_code_1() -> None:
     assert done.stderr == "error: nowhere.jpg names no image: it does not exist, or nothing fits the pattern.\n"
 
 
-@pytest.mark.parametrize("arguments", [["export", "--model", "yolox-s"], ["checkpoint", "x.pth"]], ids=lambda a: a[0])
+@pytest.mark.parametrize(
+    "arguments",
+    [["export", "--model", "yolox-s"], ["checkpoint", "x.pth"], ["diverge", "x.pth", "y.onnx"], ["tune", "x.pth"]],
+    ids=lambda a: a[0],
+)
 def test_without_torch_it_says_what_to_type(
     arguments: list[str], run_without: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:

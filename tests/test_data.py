@@ -144,8 +144,9 @@ def test_the_command_exits_with_1_where_training_would(tmp_path: Path, capsys: p
     root = write_yolo(tmp_path / "d")
     (root / "labels/train/0.txt").write_text("7 0.5 0.5 0.1 0.1\n0 nan 1 1 1\n")
     (root / "images/val/1.png").write_bytes(b"")
-    assert main([str(root), "--json"]) == 1
+    assert main([str(root), "--json", "-"]) == 1
     printed = capsys.readouterr()
+    assert "           0.txt:1" in printed.err.splitlines()
     assert json.loads(printed.out)["trainable"] is False
     assert printed.err.splitlines()[-1].endswith("error: training would refuse this data: 3 faults are to be mended.")
     assert main([str(root)]) == 1

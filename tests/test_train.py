@@ -64,7 +64,7 @@ def run(data: Path, output: Path, *options: str) -> int:
 @pytest.fixture(scope="module")
 def trained(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("trained") / "run"
-    assert run(squares, output) == 0
+    assert run(squares, output, "--json", str(output / "result.json")) == 0
     return output
 
 
@@ -89,6 +89,13 @@ def test_what_it_leaves(trained: Path) -> None:
     assert [record["step"] for record in history] == [3, 6, 9]
     assert [record["losses"]["l1"] > 0 for record in history] == [False, False, True]
     assert all(0 <= record["figures"]["AP"] <= 1 for record in history)
+    result, left = (json.loads((trained / name).read_text()) for name in ("result.json", "results.json"))
+    assert result == {
+        **left,
+        "folder": str(trained),
+        "best": str(trained / "best.pth"),
+        "last": str(trained / "last.pth"),
+    }
     last = read_checkpoint(trained / "last.pth")
     assert (last.variant, last.class_names, last.category_ids) == ("yolox-nano", ("blue", "red"), (4, 9))
     assert last.weights.startswith("EMA")

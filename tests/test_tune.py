@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.compare.intervals import Interval
-from benchmarks.tune.__main__ import main, read_sizes, ways_of
+from benchmarks.tune.__main__ import main
 from benchmarks.tune.lab import Aim, MachineLab, workbench
 from benchmarks.tune.search import Build, Goal, Size, Way, search
+from benchmarks.tune.ways import read_sizes, ways_of
 from exporters.artifact import Artifact
 from runtimes import load
 from runtimes.errors import InvalidInput, UserError
@@ -211,7 +212,7 @@ def test_sizes() -> None:
         (["--min-ap", "101"], "0 to 100"),
         (["--budget-ms", "5", "--cores", "0"], "--cores"),
         (["--budget-ms", "5", "--output", "full"], "--overwrite"),
-        (["--budget-ms", "5", "--targets", "onnx", "--precisions", "bf16"], "bf16"),
+        (["--budget-ms", "5", "--target", "onnx", "--precision", "bf16"], "bf16"),
         (["--budget-ms", "5", "--calibration", "nowhere"], "nowhere"),
     ],
 )
@@ -231,8 +232,8 @@ def test_the_bundled_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     """For real, on generated scenes: the winner is handed over, loads with its options, and is all there is."""
     monkeypatch.chdir(tmp_path)
     draw_scenes(["scenes", "--train", "2", "--val", "6"])
-    command = [str(WEIGHTS), "--data", "scenes", "--split", "val", "--sizes", "128", "96", "--precisions", "fp32"]
-    command += ["--targets", "onnx", "ncnn", "--cores", "1"]
+    command = [str(WEIGHTS), "--data", "scenes", "--split", "val", "--sizes", "128", "96", "--precision", "fp32"]
+    command += ["--target", "onnx", "ncnn", "--cores", "1"]
     assert main([*command, "--min-ap", "1"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found["winner"]["ap"] >= 1

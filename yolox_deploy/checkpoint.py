@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -14,7 +15,7 @@ from runtimes.errors import InvalidInput
 
 from .console import require, run
 from .files import check_output_file
-from .options import default_class_names
+from .options import Json, default_class_names
 
 if TYPE_CHECKING:
     from .model.checkpoint import Checkpoint
@@ -30,13 +31,17 @@ class CheckpointConfig:
     """Convert to this format: the first two without loss, safetensors with the weights in float16."""
     output: Path | None = None
     """File to write the conversion to."""
+    overwrite: bool = False
+    """Replace OUTPUT, if it is there."""
+    json: Json = None
+    """File for what it holds as JSON, {"variant", "num_classes", "class_names", "parameters", "gflops", ...}; "-" is
+    standard output, which then holds nothing else."""
 
 
-def describe(checkpoint: Checkpoint) -> str:
-    """What a checkpoint holds, a line a fact."""
+def facts(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What a checkpoint holds, and what that takes to compute. input_size: (height, width) of the work in GFLOPs."""
     import torch
 
-    from .model.blocks import BATCH_NORM_EPS
     from .model.flops import count_gflops, count_parameters
     from .model.variants import VARIANTS
     from .model.yolox import YOLOX
@@ -45,24 +50,43 @@ def describe(checkpoint: Checkpoint) -> str:
     height, width = checkpoint.input_size or (side, side)
     with torch.device("meta"):
         model = YOLOX(checkpoint.variant, checkpoint.num_classes)
-    names = checkpoint.class_names or default_class_names(checkpoint.num_classes)[0]
-    origin = "" if checkpoint.class_names else " (not in the file; COCO's where there are 80)"
-    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-    facts = {
+    return {
         "variant": checkpoint.variant,
-        "classes": f"{checkpoint.num_classes}: {shown}{origin}",
+        "num_classes": checkpoint.num_classes,
+        "class_names": checkpoint.class_names or default_class_names(checkpoint.num_classes)[0],
+        "names_in_file": bool(checkpoint.class_names),
         "format": checkpoint.source,
         "weights": checkpoint.weights,
-        "parameters": f"{count_parameters(model):,}",
-        "GFLOPs": f"{count_gflops(model, height, width):.2f} at {height}x{width}",
-        "normalisation": "none, BGR 0..255 (not in the file; for release 0.0.1, export --preprocessing legacy)",
-        "batch-norm eps": f"{BATCH_NORM_EPS} (not in the file; the same for every YOLOX)",
+        "parameters": count_parameters(model),
+        "gflops": count_gflops(model, height, width),
+        "input_size": (height, width),
         "sha256": checkpoint.sha256,
     }
-    return "\n".join(f"{name:<15} {value}" for name, value in facts.items())
 
 
-def command(config: CheckpointConfig) -> None:
+def describe(found: dict[str, Any]) -> str:
+    """The facts, a line each."""
+    from .model.blocks import BATCH_NORM_EPS
+
+    names = found["class_names"]
+    origin = "" if found["names_in_file"] else " (not in the file; COCO's where there are 80)"
+    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    lines = {
+        "variant": found["variant"],
+        "classes": f"{found['num_classes']}: {shown}{origin}",
+        "format": found["format"],
+        "weights": found["weights"],
+        "parameters": f"{found['parameters']:,}",
+        "GFLOPs": "{:.2f} at {}x{}".format(found["gflops"], *found["input_size"]),
+        "normalisation": "none, BGR 0..255 (not in the file; for release 0.0.1, export --preprocessing legacy)",
+        "batch-norm eps": f"{BATCH_NORM_EPS} (not in the file; the same for every YOLOX)",
+        "sha256": found["sha256"],
+    }
+    rows = [(f"{name:<15} ", str(value)) for name, value in lines.items()]
+    return "\n".join(textwrap.fill(text, 80, initial_indent=name, subsequent_indent=" " * 16) for name, text in rows)
+
+
+def command(config: CheckpointConfig) -> dict[str, Any]:
     require("torch")
     from .model.checkpoint import read_checkpoint, save_checkpoint
 
@@ -73,13 +97,15 @@ def command(config: CheckpointConfig) -> None:
         raise InvalidInput(f"{config.output} must end in .safetensors, which is how it is known when it is read.")
     if config.output is not None:
         check_output_file(config.output, "--output")
-        if config.output.exists():
-            raise InvalidInput(f"{config.output} exists already; choose another --output.")
+        if config.output.exists() and not config.overwrite:
+            raise InvalidInput(f"{config.output} exists already: --overwrite replaces it, or choose another --output.")
     checkpoint = read_checkpoint(config.file)
-    print(describe(checkpoint))
+    found = facts(checkpoint)
+    print(describe(found))
     if config.convert is not None and config.output is not None:
         save_checkpoint(checkpoint, config.output, config.convert)
         print(f"wrote {config.output} in the {config.convert} format")
+    return {**found, "converted": config.output}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

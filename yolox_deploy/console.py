@@ -9,48 +9,59 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
-from typing import TypeVar
-
-import tyro
+from typing import Any
 
 from runtimes.errors import MissingBackend, UserError
 
-# Imported only when called: `detect` has to run where torch is not installed.
-COMMANDS = {
-    "export": "write a model for a runtime, proven to detect what the checkpoint detects",
-    "detect": "find objects in images or video, with pictures and a JSON file",
-    "train": "YOLOX on your images, to a checkpoint that can be exported",
-    "evaluate": "COCO's twelve AP and AR figures of an artifact or a checkpoint",
-    "data": "what is wrong with a data set, and what is in it, before a training",
-    "doctor": "say which backends, versions and devices are here, and what to type for the others",
-    "checkpoint": "say what a checkpoint holds; convert between the official format and mmdetection's",
-}
+from .json_output import DryRunEnd, NotPassed, json_output
+from .parsing import Config, parse
 
-Config = TypeVar("Config")
+# Name, module and purpose. Imported only when called: `detect` has to run where torch is not installed.
+COMMANDS = {
+    "export": ("yolox_deploy.export", "write a model for a runtime, proven to detect the same"),
+    "detect": ("yolox_deploy.detect", "find objects in images or video: pictures and a JSON file"),
+    "train": ("yolox_deploy.train", "YOLOX on your images, to a checkpoint for export"),
+    "evaluate": ("yolox_deploy.evaluate", "COCO's AP and AR figures of an artifact or a checkpoint"),
+    "data": ("yolox_deploy.data.__main__", "what is wrong with a data set, and what is in it"),
+    "compare": ("benchmarks.compare.__main__", "AP, parity and speed of artifacts, as table and page"),
+    "tune": ("benchmarks.tune.__main__", "how to run a model on this machine, by measurement"),
+    "parity": ("benchmarks.parity.__main__", "are these artifacts still the trained model? For CI"),
+    "diverge": ("benchmarks.diverge.__main__", "the first layer in which an artifact differs, and why"),
+    "kit": ("benchmarks.kit.__main__", "every intermediate result, to check a runtime of your own"),
+    "kit-score": ("benchmarks.kit.score", "does a runtime of your own do each step right?"),
+    "checkpoint": ("yolox_deploy.checkpoint", "what a checkpoint holds; convert it"),
+    "doctor": ("yolox_deploy.doctor", "which backends and devices are here; how to get others"),
+    "completion": ("yolox_deploy.completion", "completion of all this in your shell"),
+}
 
 
 def run(
     prog: str,
     config_type: type[Config],
-    function: Callable[[Config], object],
+    function: Callable[[Config], dict[str, Any] | None],
     arguments: Sequence[str] | None = None,
     defaults: Callable[[Sequence[str]], Config] | None = None,
 ) -> int:
     """Parse the arguments into a config, call the function, and turn what goes wrong into one sentence.
 
-    defaults: makes the config's defaults from the arguments, where some depend on others. Returns the exit code: 0, 1
-    for an error that a person can mend, 130 after Ctrl-C. Wrong arguments exit with 2.
+    The function returns its result, which is written where the config's `json`, if it has one, says; or raises
+    `NotPassed` with it. defaults: makes the config's defaults from the arguments, where some depend on others. Returns
+    the exit code: 0, 1 for an error that a person can mend, 130 after Ctrl-C. Wrong arguments exit with 2.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        config = tyro.cli(
-            config_type,
-            prog=prog,
-            args=arguments,
-            default=defaults(arguments) if defaults else tyro.MISSING_NONPROP,
-            config=(tyro.conf.DisallowNone, tyro.conf.PositionalMetavarFromFieldName),
-        )
-        function(config)
+        config = parse(prog, config_type, arguments, *([defaults(arguments)] if defaults else []))
+        with json_output(getattr(config, "json", None)) as write:
+            try:
+                result = function(config)
+            except NotPassed as failure:
+                write(failure.result)
+                raise
+            except DryRunEnd as end:
+                print(f"dry run: {end}")
+                result = {"dry_run": True, "end": str(end)}
+            if result is not None:
+                write(result)
     except BrokenPipeError:  # whoever read our output has seen enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -93,11 +104,16 @@ def main() -> int:
         hint = f" Did you mean {nearest[0]}?" if nearest else ""
         print(f"error: there is no command {command!r}.{hint}\n\n{usage()}", file=sys.stderr)
         return 2
-    exit_code: int = importlib.import_module(f"yolox_deploy.{command}").main(rest)
+    try:
+        module = importlib.import_module(COMMANDS[command][0])
+    except ModuleNotFoundError as error:  # of those that cannot even be described without PyTorch
+        print(f"error: this needs {error.name}: pip install {error.name}", file=sys.stderr)
+        return 1
+    exit_code: int = module.main(rest)
     return exit_code
 
 
 def usage() -> str:
     lines = ["usage: yolox-deploy COMMAND [OPTIONS]", ""]
-    lines += [f"  {name:<12}{purpose}" for name, purpose in COMMANDS.items()]
-    return "\n".join([*lines, "", "yolox-deploy COMMAND --help says more of each."])
+    lines += [f"  {name:<12}{purpose}" for name, (_, purpose) in COMMANDS.items()]
+    return "\n".join([*lines, "", "yolox-deploy COMMAND --help says more of each; --version tells the version."])

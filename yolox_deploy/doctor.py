@@ -6,10 +6,12 @@ import importlib.metadata
 import os
 import platform
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 
@@ -18,6 +20,9 @@ from runtimes.errors import UserError
 from runtimes.trt_build import library
 
 from .console import is_installed, run
+from .options import Json
+
+COLUMNS = 80
 
 # What decides how fast fp16, bf16 and int8 are, as Linux names it, on x86 and on ARM.
 CPU_FEATURES = (
@@ -96,19 +101,39 @@ def version(distribution: str) -> str | None:
         return "?"
 
 
-def describe(backend: Backend) -> list[str]:
-    """The lines on one backend."""
-    lines = []
-    for purpose, packages in (("run", backend.runs), ("write", backend.writes)):
-        versions = {package: version(package) for package in packages}
-        missing = [package for package, found in versions.items() if found is None]
-        if missing:
-            lines.append(f"to {purpose}: pip install {' '.join(missing)}")
-        else:
-            lines.append(f"can {purpose}: " + ", ".join(f"{name} {found}" for name, found in versions.items()))
-        if purpose == "run" and not missing:
-            lines.append(f"devices: {_devices(backend)}")
-    return lines
+@dataclass(frozen=True)
+class Finding:
+    """What is here of a backend. run, write: the version of each package that it takes, None where it is missing; "?"
+    where it is installed under another name. devices: as the backend names them, None where it cannot run."""
+
+    target: str
+    run: dict[str, str | None]
+    write: dict[str, str | None]
+    devices: str | None
+
+    @property
+    def can_run(self) -> bool:
+        return None not in self.run.values()
+
+    def __str__(self) -> str:
+        devices = [] if self.devices is None else [_wrapped(f"  devices: {self.devices}")]
+        return "\n".join([self.target, _line("run", self.run), *devices, _line("write", self.write)])
+
+
+def _line(purpose: str, versions: dict[str, str | None]) -> str:
+    missing = [package for package, found in versions.items() if found is None]
+    if missing:
+        return f"  to {purpose}: pip install {' '.join(missing)}"  # on one line, so that it can be copied
+    return _wrapped(f"  can {purpose}: " + ", ".join(f"{name} {found}" for name, found in versions.items()))
+
+
+def _wrapped(line: str) -> str:
+    return textwrap.fill(line, COLUMNS, subsequent_indent="    ", break_on_hyphens=False)
+
+
+def look_at(backend: Backend) -> Finding:
+    run, write = ({package: version(package) for package in packages} for packages in (backend.runs, backend.writes))
+    return Finding(backend.target, run, write, None if None in run.values() else _devices(backend))
 
 
 def _devices(backend: Backend) -> str:
@@ -131,14 +156,26 @@ def cpu() -> str:
 class DoctorConfig:
     """Say which backends, versions, devices and CPU features are here, and what to type for those that are missing."""
 
+    json: Json = None
+    """File for what is here as JSON, {"python", "system", "machine", "processors", "cpu", "backends"}; "-" is standard
+    output, which then holds nothing else."""
 
-def command(config: DoctorConfig) -> None:
-    print(f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} processors")
-    print(f"CPU: {cpu()}")
+
+def command(config: DoctorConfig) -> dict[str, Any]:
+    here = {
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "processors": os.cpu_count(),
+        "cpu": cpu(),
+    }
+    print("Python {python}, {system} {machine}, {processors} processors".format(**here))
+    print(_wrapped(f"CPU: {here['cpu']}"))
+    found = []
     for backend in BACKENDS:
-        print(f"\n{backend.target}")
-        for line in describe(backend):
-            print(f"  {line}")
+        found.append(look_at(backend))
+        print(f"\n{found[-1]}", flush=True)
+    return {**here, "backends": [{**asdict(one), "can_run": one.can_run} for one in found]}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

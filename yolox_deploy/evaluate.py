@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from tqdm import tqdm
@@ -20,8 +20,7 @@ from .console import require, run
 from .data.dataset import Dataset
 from .data.open import open_dataset
 from .evaluator import CocoFigures, coco_evaluation
-from .files import check_output_file, write_text
-from .options import ForeignOptions, check_positive, check_thresholds, open_artifact
+from .options import ForeignOptions, InputSize, Json, check_positive, check_thresholds, open_artifact
 
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
 
@@ -36,13 +35,11 @@ class EvaluateConfig:
     """Data set: a COCO or Pascal VOC folder, or a folder or YAML in YOLO's layout."""
     split: str | None = None
     """Split of the data to measure on; unset, the only one, val or test."""
-    json: Path | None = None
-    """Write the figures to this file as well."""
     score_threshold: float = 0.001
     """Detections below it are not counted."""
     nms_threshold: float | None = None
     """IoU over which two boxes of a class are one; unset, 0.65."""
-    input_size: tuple[int, int] | None = None
+    input_size: InputSize = None
     """Height and width of the network input; checkpoints only (an artifact has its own)."""
     batch: int = 1
     """Images at a time, where the model takes any number."""
@@ -52,7 +49,10 @@ class EvaluateConfig:
     """Images (or batches) that are worked on at a time; unset, one for each core, 8 at most. A checkpoint takes one."""
     device: str = "cpu"
     """Where a checkpoint runs: cpu, cuda, mps."""
-    foreign: Annotated[ForeignOptions, tyro.conf.arg(name="")] = field(default_factory=ForeignOptions)
+    json: Json = None
+    """File for the figures as JSON, {"AP", "AP50", ...} as fractions; "-" is standard output, which then holds nothing
+    else."""
+    foreign: Annotated[ForeignOptions, tyro.conf.arg(name="foreign ONNX")] = field(default_factory=ForeignOptions)
 
 
 def evaluate(detector: Detector, dataset: Dataset, batch: int = 1) -> CocoFigures:
@@ -115,18 +115,15 @@ def open_model(config: EvaluateConfig) -> Detector:
     )
 
 
-def command(config: EvaluateConfig) -> None:
+def command(config: EvaluateConfig) -> dict[str, Any]:
     require("hotcoco")
     check_thresholds(score_threshold=config.score_threshold, nms_threshold=config.nms_threshold)
     check_positive(batch=config.batch, threads=config.threads, streams=config.streams)
-    if config.json is not None:
-        check_output_file(config.json, "--json")
     dataset = open_dataset(config.data, () if config.split is None else (config.split,))
     with open_model(config) as detector:
         figures = evaluate(detector, dataset, config.batch)
     print(figures)
-    if config.json is not None:
-        write_text(config.json, figures.to_json())
+    return asdict(figures)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

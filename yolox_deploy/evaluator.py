@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -42,9 +41,6 @@ class CocoFigures:
     def __str__(self) -> str:
         rows = [f"{name:>6}  {value:6.4f}" for name, value in asdict(self).items()]
         return "\n".join(f"{left}    {right}" for left, right in zip(rows[:6], rows[6:], strict=True))
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2) + "\n"
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""python -m yolox_deploy.export: from a checkpoint to artifacts that are proven to detect what it detects."""
+"""yolox-deploy export: from a checkpoint to artifacts that are proven to detect what it detects."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -23,9 +23,10 @@ from .data.shapes import shapes_images
 from .files import check_output_folder
 from .model.download import official_weights
 from .model.variants import VariantName
-from .options import check_positive
+from .options import VARIANT, ClassNames, Images, InputSize, Json, check_positive
 
 if TYPE_CHECKING:
+    from .jobs import Jobs
     from .model.open import TrainedModel
 
 Target = Literal["onnx", "openvino", "ncnn", "trt", "trt-rtx"]
@@ -40,35 +41,13 @@ TENSORRT_TARGETS = {"trt", "trt-rtx"}
 
 
 @dataclass(frozen=True)
-class ExportConfig:
-    """Write a model for a runtime, proven to detect what the checkpoint detects.
+class GraphOptions:
+    """What the graph takes and gives."""
 
-    The artifact is a folder OUTPUT/<name>-<target>-<precision>/ with the model file, spec.json and parity.json.
-    It is written only if the file, loaded afresh, gives the detections of the PyTorch model.
-    """
-
-    model: VariantName | None = None
-    """Which YOLOX. Without --weights, the official weights are downloaded; with it, the file must hold this one."""
-    weights: Path | None = None
-    """Checkpoint: official .pth, mmdetection 2.x or 3.x."""
-    target: tuple[Target, ...] = ("onnx",)
-    """What to export to."""
-    precision: tuple[Precision, ...] = ("fp32",)
-    """Number format: fp32, fp16, int8. Each target is written in each of them."""
-    input_size: tuple[int, int] | None = None
-    """Height and width of the network input, multiples of 32; unset, the variant's own (416 or 640 square)."""
-    batch: int | Literal["dynamic"] = 1
-    """Images at a time: a number, or dynamic for any."""
-    output: Path = Path("artifacts")
-    """Folder to write the artifact's folder into."""
-    overwrite: bool = False
-    """Replace an artifact of the same name, once the new one is proven."""
-    name: str | None = None
-    """Name of the model in the artifact; unset, the variant's."""
     decode: bool = True
-    """Decode boxes in the graph (ncnn: never). Without it, the output is that of the official exporter's default."""
+    """Boxes are decoded in the graph (ncnn: never). --no-decode leaves them raw, the official exporter's default."""
     uint8_input: bool = True
-    """Take images as (N, H, W, 3) uint8 (ncnn: never); without it, as (N, 3, H, W) float, as the official files do."""
+    """Images are (N, H, W, 3) uint8 (ncnn: never). With --no-uint8-input, (N, 3, H, W) float, as in official files."""
     nms: bool = False
     """Non-maximum suppression in the graph: the output becomes (M, 7) rows of image, box, confidence, class."""
     nms_score_threshold: float = 0.25
@@ -79,15 +58,36 @@ class ExportConfig:
     """End the graph in the K anchors with the best scores: the output becomes (N, K, 6), and NMS has few rows to do."""
     opset: Literal[17, 18, 19, 20, 21, 22] = 17
     """ONNX operator set."""
-    num_classes: int | None = None
-    """Refuse weights with another number of classes."""
-    class_names: str | None = None
-    """Class names: "coco", or a text file with one name a line; unset, the checkpoint's, or COCO's where it has 80."""
-    preprocessing: Preprocessing = "official"
-    """How the model was trained: official (BGR, 0..255) or legacy (release 0.0.1: RGB, ImageNet mean and std)."""
-    verify_images: Path | None = None
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Write a model for a runtime, proven to detect what the checkpoint detects.
+
+    The artifact is a folder OUTPUT/<name>-<target>-<precision>/ with the model file, spec.json and parity.json.
+    It is written only if the file, loaded afresh, gives the detections of the PyTorch model.
+    """
+
+    model: Annotated[VariantName | None, VARIANT] = None
+    """Which YOLOX: yolox-nano, -tiny, -s, -m, -l, -x or -darknet53. Without --weights, the official weights are
+    downloaded; with it, the file must hold this one."""
+    weights: Path | None = None
+    """Checkpoint: official .pth, mmdetection 2.x or 3.x."""
+    target: tuple[Target, ...] = ("onnx",)
+    """What to export to."""
+    precision: tuple[Precision, ...] = ("fp32",)
+    """Number format. Each target is written in each of them."""
+    output: Path = Path("artifacts")
+    """Folder to write the artifact's folder into."""
+    overwrite: bool = False
+    """Replace an artifact of the same name, once the new one is proven."""
+    input_size: InputSize = None
+    """Of the network input, multiples of 32; unset, the checkpoint's or variant's own (416 or 640 square)."""
+    batch: Annotated[int | Literal["dynamic"], tyro.conf.arg(metavar="N|dynamic")] = 1
+    """Images at a time: a number, or dynamic for any."""
+    verify_images: Images = None
     """Prove parity on the images in this folder; unset, on generated ones."""
-    calibration: Path | None = None
+    calibration: Images = None
     """int8: folder of images like those that the model will see; at most 128 are used. Unset, generated ones."""
     data: Path | None = None
     """Measure the AP of every artifact, and of the checkpoint, on this data set: COCO, Pascal VOC or YOLO's layout."""
@@ -95,9 +95,23 @@ class ExportConfig:
     """Split of --data to measure on; unset, the only one, val or test."""
     max_ap_drop: float | None = None
     """With --data: points of AP that may be lost. An int8 artifact that loses more gets more layers in float."""
-    tensorrt: Annotated[TensorRTOptions, tyro.conf.arg(name="")] = field(default_factory=TensorRTOptions)
+    name: str | None = None
+    """Name of the model in the artifact; unset, the variant's."""
+    class_names: ClassNames = None
+    """Class names: "coco", or a text file with one name a line; unset, the checkpoint's, or COCO's where it has 80."""
+    preprocessing: Preprocessing = "official"
+    """How the model was trained: official (BGR, 0..255) or legacy (release 0.0.1: RGB, ImageNet mean and std)."""
+    num_classes: int | None = None
+    """Refuse weights with another number of classes."""
     seeded: bool = False
-    """Untrained weights from a fixed seed, to try the tool chain without a checkpoint (yolox-nano, if no --model)."""
+    """Untrained weights from a fixed seed, to try the tool chain (yolox-nano, if no --model)."""
+    dry_run: bool = False
+    """Check everything that can be known, say what would be written, and write nothing."""
+    json: Json = None
+    """File for JSON, {"artifacts": [{"target", "precision", "folder", "passed", "error", "bytes", "seconds", "parity",
+    ...}]}; "-" is standard output, which then holds nothing else."""
+    graph: GraphOptions = field(default_factory=GraphOptions)
+    tensorrt: Annotated[TensorRTOptions, tyro.conf.arg(name="TensorRT")] = field(default_factory=TensorRTOptions)
 
 
 def open_trained(config: ExportConfig) -> TrainedModel:
@@ -112,29 +126,30 @@ def open_trained(config: ExportConfig) -> TrainedModel:
             raise InvalidInput("--seeded and --weights exclude each other.")
         model = seeded_model(config.model or "yolox-nano", config.num_classes or 80)
     else:
-        checkpoint = read_checkpoint(config.weights or download(config.model))
+        checkpoint = read_checkpoint(config.weights or download(config.model, config.dry_run))
         checkpoint.require(config.model, config.num_classes)
         model = checkpoint.build()
     name = config.name or (f"{model.variant}-seeded" if config.seeded else model.variant)
     return describe(model, checkpoint, name, config.input_size, config.class_names, config.preprocessing)
 
 
-def download(variant: VariantName | None) -> Path:
+def download(variant: VariantName | None, dry_run: bool) -> Path:
     if variant is None:
         raise InvalidInput("say what to export: --model NAME for official weights, --weights FILE for your own.")
-    return official_weights(variant)
+    return official_weights(variant, dry_run)
 
 
 def artifact_spec(reference: ModelSpec, config: ExportConfig, target: Target, precision: Precision) -> ModelSpec:
     """What the artifact will promise."""
+    graph, raw = config.graph, target in RAW_TARGETS
     return replace(
         reference,
         batch=None if config.batch == "dynamic" else config.batch,
         precision=precision,
-        decoded=config.decode and target not in RAW_TARGETS,
-        uint8_input=config.uint8_input and target not in RAW_TARGETS,
-        nms=GraphNMS(config.nms_score_threshold, config.nms_threshold) if config.nms else None,
-        topk=config.topk,
+        decoded=graph.decode and not raw,
+        uint8_input=graph.uint8_input and not raw,
+        nms=GraphNMS(graph.nms_score_threshold, graph.nms_threshold) if graph.nms else None,
+        topk=graph.topk,
     )
 
 
@@ -147,15 +162,17 @@ def check(config: ExportConfig) -> None:
     require("torch", "onnx", "onnxruntime", "onnxscript", "onnxsim")
     check_output_folder(config.output, "--output")
     check_positive(
-        num_classes=config.num_classes, topk=config.topk, batch=None if config.batch == "dynamic" else config.batch
+        num_classes=config.num_classes,
+        topk=config.graph.topk,
+        batch=None if config.batch == "dynamic" else config.batch,
     )
     if not config.target:
         raise InvalidInput("--target names nothing to export to.")
     if not config.precision:
         raise InvalidInput("--precision names nothing to export in.")
-    if config.nms and not config.decode:
+    if config.graph.nms and not config.graph.decode:
         raise InvalidInput("--nms works on decoded boxes; leave out --no-decode.")
-    if (config.nms or config.topk) and RAW_TARGETS & set(config.target):
+    if (config.graph.nms or config.graph.topk) and RAW_TARGETS & set(config.target):
         raise InvalidInput("--nms and --topk work on decoded boxes, which ncnn leaves to the runtime: leave ncnn out.")
     if config.max_ap_drop is not None and config.data is None:
         raise InvalidInput("--max-ap-drop needs labelled images: --data DIR.")
@@ -169,15 +186,17 @@ def check(config: ExportConfig) -> None:
         raise InvalidInput("--calibration is for --precision int8.")
     if config.tensorrt != TensorRTOptions() and not set(config.target) & TENSORRT_TARGETS:
         raise InvalidInput("TensorRT's options are for --target trt and trt-rtx.")
-    if config.nms and config.data is not None:
+    if config.graph.nms and config.data is not None:
         raise InvalidInput("--data measures AP from score 0.001 on, which --nms drops: leave out one of them.")
     if config.name is not None and Path(config.name).name != config.name:
         raise InvalidInput(f"--name becomes a folder's name; {config.name!r} cannot.")
 
 
-def command(config: ExportConfig) -> None:
+def plan(config: ExportConfig) -> Jobs:
+    """What is to be written, all of it checked. Raises for what can be known to be wrong; writes nothing."""
     check(config)
     from exporters.artifact import artifact_folder
+    from exporters.replacement import present
     from exporters.targets import EXPORTERS
     from exporters.torch_runtime import TorchRuntime
 
@@ -199,15 +218,23 @@ def command(config: ExportConfig) -> None:
         for target in dict.fromkeys(config.target)
         for precision in dict.fromkeys(config.precision)
     ]
-    options = ExportOptions(config.opset, calibration, tensorrt=config.tensorrt)
+    options = ExportOptions(config.graph.opset, calibration, tensorrt=config.tensorrt)
     for target, spec in specs:
         targets[target].check(spec, options)
-        folder = artifact_folder(config.output, spec, target)
-        if folder.exists() and not config.overwrite:
+        folder = artifact_folder(config.output, spec, target, only_look=config.dry_run)
+        if present(folder) is not None and not config.overwrite:
             raise InvalidInput(f"{folder} exists already: --overwrite replaces it, --name NAME writes beside it.")
     reference = TorchRuntime(trained.model, trained.spec)
     accuracy = AccuracyCheck(reference, dataset, config.max_ap_drop) if dataset is not None else None
-    Jobs(trained.model, trained.spec, config.output, images, options, accuracy).write_all(specs)
+    return Jobs(trained.model, trained.spec, config.output, images, options, accuracy, tuple(specs))
+
+
+def command(config: ExportConfig) -> dict[str, Any]:
+    jobs = plan(config)
+    if config.dry_run:
+        print(jobs)
+        return {"dry_run": True, "artifacts": jobs.planned()}
+    return jobs.write_all()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

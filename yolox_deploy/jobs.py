@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import sys
+import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 from tqdm import tqdm
 
-from exporters.artifact import Artifact, write_artifact
+from exporters.artifact import MODEL_FILES, Artifact, artifact_folder, write_artifact
 from exporters.options import ExportOptions
+from exporters.replacement import present
 from exporters.sensitivity import SensitivityMap
 from runtimes.errors import UserError, first_line
 from runtimes.preprocess import Image
 from runtimes.spec import ModelSpec
 
 from .accuracy import AccuracyCheck
+from .files import read_text
 from .int8 import sensitivity_map, write_int8
+from .json_output import NotPassed
 
 SHOWN_LAYERS = 8
 
@@ -29,7 +35,7 @@ FEW_DETECTIONS = 10
 
 @dataclass(frozen=True)
 class Jobs:
-    """What all the artifacts have in common."""
+    """What is to be written, and what the artifacts have in common. specs: of each, with its target."""
 
     model: nn.Module
     spec: ModelSpec  # of the checkpoint
@@ -37,28 +43,67 @@ class Jobs:
     images: Sequence[Image]
     options: ExportOptions
     accuracy: AccuracyCheck | None
+    specs: Sequence[tuple[str, ModelSpec]]
 
-    def write_all(self, specs: Sequence[tuple[str, ModelSpec]]) -> None:
-        """Write an artifact for each target and spec. Where there are several, one that fails does not stop the others.
+    def planned(self) -> list[dict[str, Any]]:
+        """Each artifact, as a dict, before it is written. replaces: whether one of the same name is there."""
+        folders = [artifact_folder(self.output, spec, target, only_look=True) for target, spec in self.specs]
+        return [
+            {
+                "target": target,
+                "precision": spec.precision,
+                "input_size": spec.input_size,
+                "batch": spec.batch,
+                "folder": str(folder),
+                "replaces": present(folder) is not None,
+            }
+            for (target, spec), folder in zip(self.specs, folders, strict=True)
+        ]
 
-        Raises `UserError` in the end where one failed, whatever its toolchain raised.
+    def __str__(self) -> str:
+        """What would be done, a line an artifact."""
+        planned = self.planned()
+        replacing = {True: " (replaces what is there)", False: ""}
+        lines = [f"{one['target']} {one['precision']}: {one['folder']}{replacing[one['replaces']]}" for one in planned]
+        lines.append(f"each proven on {len(self.images)} images")
+        if self.options.calibration:
+            lines.append(f"int8 calibrated on {len(self.options.calibration)} images")
+        if self.accuracy is not None:
+            data, drop = self.accuracy.dataset, self.accuracy.max_drop
+            limit = "" if drop is None else f"; {drop:g} points may be lost"
+            lines.append(f"AP on {len(data)} images of {data.source}{limit}")
+        return "\n".join(
+            [f"dry run, nothing is written. {subject(self.specs[0][1])}:", *(f"  {line}" for line in lines)]
+        )
+
+    def write_all(self) -> dict[str, Any]:
+        """Write all the artifacts. Where there are several, one that fails does not stop the others.
+
+        Returns what became of each, for `--json`. Raises `NotPassed` in the end where one failed, whatever its
+        toolchain raised.
         """
-        failed = 0
-        for target, spec in specs:
-            height, width = spec.input_size
-            batch = spec.batch or "dynamic"
-            print(f"{spec.name} -> {target} {spec.precision}, {height}x{width}, batch {batch}", flush=True)
+        results, sentences = [], []
+        for (target, spec), planned in zip(self.specs, self.planned(), strict=True):
+            print(title(target, spec), flush=True)
+            start = time.perf_counter()
             try:
-                show(self.write(target, spec))
+                artifact = self.write(target, spec)
+                show(artifact)
+                outcome = found(artifact)
             except Exception as error:  # the toolchains have no common base class for what they raise
                 known = isinstance(error, UserError)
-                if len(specs) == 1 and known:
+                if len(self.specs) == 1 and not known:
                     raise
                 what = first_line(error) if known else f"{type(error).__name__}: {first_line(error)}"
-                print(f"error: {target} {spec.precision}: {what}", file=sys.stderr)
-                failed += 1
-        if failed:
-            raise UserError(f"{failed} of {len(specs)} artifacts were not written.")
+                outcome = {"passed": False, "error": what}
+                sentences.append(str(error))
+                if len(self.specs) > 1:
+                    print(f"error: {target} {spec.precision}: {what}", file=sys.stderr)
+            results.append({**planned, "error": None, **outcome, "seconds": time.perf_counter() - start})
+        if sentences:
+            several = f"{len(sentences)} of {len(self.specs)} artifacts were not written."
+            raise NotPassed(several if len(self.specs) > 1 else sentences[0], {"artifacts": results})
+        return {"artifacts": results}
 
     def write(self, target: str, spec: ModelSpec) -> Artifact:
         if spec.precision != "int8":
@@ -81,6 +126,29 @@ class Jobs:
         lines = str(found).splitlines()
         print("\n".join([*lines[: SHOWN_LAYERS + 1], f"... all {len(found.layers)} layers: {file}"]), flush=True)
         return found
+
+
+def title(target: str, spec: ModelSpec) -> str:
+    height, width = spec.input_size
+    return f"{spec.name} -> {target} {spec.precision}, {height}x{width}, batch {spec.batch or 'dynamic'}"
+
+
+def subject(spec: ModelSpec) -> str:
+    height, width = spec.input_size
+    return f"{spec.name}, {height}x{width}, batch {spec.batch or 'dynamic'}"
+
+
+def found(artifact: Artifact) -> dict[str, Any]:
+    """What there is to say of an artifact that was written. parity, accuracy: what its files of that name hold."""
+    files = [file for file in artifact.folder.iterdir() if file.name in MODEL_FILES]
+    accuracy = artifact.folder / "accuracy.json"
+    return {
+        "passed": True,
+        "model": str(artifact.model),
+        "bytes": sum(file.stat().st_size for file in files),
+        "parity": {"passed": bool(artifact.report), **asdict(artifact.report)},
+        "accuracy": json.loads(read_text(accuracy)) if accuracy.exists() else None,
+    }
 
 
 def show(artifact: Artifact) -> None:

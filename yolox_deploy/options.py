@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from runtimes.coco import COCO_CATEGORY_IDS, COCO_CLASS_NAMES
 from runtimes.cores import usable_cores
@@ -19,6 +22,14 @@ from runtimes.trt_engine import LIBRARIES
 MOST_STREAMS, GPU_STREAMS = 8, 2
 
 
+# Options that may be unset, as the command line names their values. The seven variants would take two lines.
+ClassNames = Annotated[str | None, tyro.conf.arg(metavar="coco|FILE")]
+Images = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
+InputSize = Annotated[tuple[int, int] | None, tyro.conf.arg(metavar="HEIGHT WIDTH")]
+Json = Annotated[Path | None, tyro.conf.arg(metavar="FILE")]
+VARIANT = tyro.conf.arg(metavar="VARIANT")
+
+
 @dataclass(frozen=True)
 class ForeignOptions:
     """For ONNX files that carry no spec, such as those of the official YOLOX exporter."""
@@ -27,7 +38,7 @@ class ForeignOptions:
     """Spec file (JSON) of a model file that carries none."""
     preprocessing: Preprocessing | None = None
     """How such a model was trained: official (BGR, 0..255) or legacy (release 0.0.1: RGB, ImageNet mean and std)."""
-    class_names: str | None = None
+    class_names: ClassNames = None
     """Class names: "coco", or a text file with one name a line."""
 
     @property

@@ -1,4 +1,4 @@
-"""python -m yolox_deploy.train: YOLOX on your images, from the first step to a checkpoint that can be exported."""
+"""yolox-deploy train: YOLOX on your images, from the first step to a checkpoint that can be exported."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -19,11 +19,12 @@ from .data.dataset import MAX_LABELS, check_trainable, truncated
 from .data.open import decodable, open_dataset
 from .files import check_output_folder
 from .model.variants import VARIANTS, VariantName
-from .options import check_positive
+from .options import VARIANT, Json, check_positive
 from .training.recipe import Recipe, RecipeName, check_recipe, recipe_for, scaled_to
 
 PrecisionName = Literal["fp32", "bf16", "fp16"]
 Logger = Literal["tensorboard", "wandb", "mlflow"]
+SPLITS = tyro.conf.arg(metavar="SPLIT ...")
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class HardwareOptions:
     """Divide the loss by the positives of all devices instead of each device's own: with --accumulate 1 and fixed
     batch norms, that is equal to one large batch."""
     channels_last: bool = True
-    """Memory format of images and activations."""
+    """Images and activations lie channels last in memory; with --no-channels-last, channels first."""
     compile: bool = False
     """Compile the network with torch.compile."""
     workers: int = 2
@@ -68,8 +69,8 @@ class TrainConfig:
 
     data: Path
     """Data set: a COCO or Pascal VOC folder, or a folder or YAML in YOLO's layout."""
-    model: VariantName = "yolox-s"
-    """Which YOLOX; with --weights, that of the checkpoint."""
+    model: Annotated[VariantName, VARIANT] = "yolox-s"
+    """Which YOLOX: yolox-nano, -tiny, -s, -m, -l, -x or -darknet53; with --weights, that of the checkpoint."""
     weights: Path | None = None
     """Checkpoint to start from: official, mmdetection's, or one of ours."""
     pretrained: bool = False
@@ -82,18 +83,18 @@ class TrainConfig:
     """Go on with the training in OUTPUT: the same command again, with --resume."""
     overwrite: bool = False
     """Replace the training in OUTPUT."""
-    train_split: tuple[str, ...] = ("train",)
+    train_split: Annotated[tuple[str, ...], SPLITS] = ("train",)
     """Splits of the data to learn from."""
-    val_split: tuple[str, ...] = ("val",)
+    val_split: Annotated[tuple[str, ...], SPLITS] = ("val",)
     """Splits of the data to measure on."""
     recipe_name: Annotated[RecipeName, tyro.conf.arg(name="recipe")] = "official"
     """Defaults of the options below: the official recipe, or one with AdamW and a flat-cosine schedule."""
-    recipe: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=Recipe)
+    recipe: Annotated[Recipe, tyro.conf.arg(name="recipe")] = field(default_factory=Recipe)
     seed: int = 0
     """Seed of everything random."""
     faithful: bool = False
     """End the augmentation one epoch early, as the official loop does."""
-    freeze: tuple[str, ...] = ()
+    freeze: Annotated[tuple[str, ...], tyro.conf.arg(metavar="PART ...")] = ()
     """Parts of the model that stay as they are, such as backbone.backbone."""
     freeze_norms: bool = False
     """Keep the statistics of all batch norms."""
@@ -107,17 +108,25 @@ class TrainConfig:
     """Do without images that cannot be read, and say which, instead of stopping."""
     logger: tuple[Logger, ...] = ("tensorboard",)
     """Where figures go, besides history.json; without a name after it, nowhere else."""
-    hardware: Annotated[HardwareOptions, tyro.conf.arg(name="")] = field(default_factory=HardwareOptions)
+    dry_run: bool = False
+    """Check everything that can be known, say what would be done, and write nothing."""
+    json: Json = None
+    """File for JSON, what results.json holds and {"folder", "best", "last"}; "-" is standard output, which then holds
+    nothing else."""
+    hardware: Annotated[HardwareOptions, tyro.conf.arg(name="hardware")] = field(default_factory=HardwareOptions)
 
 
 def defaults(arguments: Sequence[str]) -> TrainConfig:
     """The config that the command line is made of: its recipe is that of the model asked for, or of the checkpoint."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--model")
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--recipe")
     parser.add_argument("--input-size", type=int, nargs=2)
-    asked, _ = parser.parse_known_args(arguments)
+    try:
+        asked, _ = parser.parse_known_args(arguments)
+    except argparse.ArgumentError:  # which is said where all is parsed
+        return TrainConfig(data=tyro.MISSING)
     model = asked.model or (_variant_of(asked.weights) if asked.weights else TrainConfig.model)
     known = model in VARIANTS and asked.recipe in (None, "official", "improved")
     recipe = recipe_for(model, asked.recipe or "official") if known else Recipe()
@@ -176,7 +185,7 @@ def check(config: TrainConfig) -> None:
         raise InvalidInput(f"there is nothing to resume: {config.output / 'last.pth'} does not exist.")
 
 
-def command(config: TrainConfig) -> None:
+def command(config: TrainConfig) -> dict[str, Any] | None:
     check(config)
     training = open_dataset(config.data, config.train_split, config.skip_unreadable)
     left_out = check_trainable(training)
@@ -192,9 +201,13 @@ def command(config: TrainConfig) -> None:
     check_trainable(validation)
     if validation.class_names != training.class_names:
         raise InvalidInput(f"{validation.source} does not have the classes of {training.source}, in the same order.")
+    if config.dry_run:
+        from .training.preview import preview
+
+        return preview(config, training, validation)
     from .training.setup import train
 
-    train(config, training, validation)
+    return train(config, training, validation)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,6 +1,6 @@
-"""python -m benchmarks.compare: AP, parity and speed of artifacts against their reference, as table, JSON and a page.
+"""yolox-deploy compare: AP, parity and speed of artifacts against their reference, as table, JSON and a page.
 
-    python -m benchmarks.compare artifacts/* --reference my_yolox.pth --data coco --html comparison.html
+    yolox-deploy compare artifacts/* --reference my_yolox.pth --data coco --html comparison.html
 
 Each artifact runs in fresh processes of its own, all in alternating rounds; see `speed`. Prints a table and ends with
 one JSON line.
@@ -11,56 +11,36 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 from runtimes.errors import InvalidInput
 from runtimes.preprocess import Image
-from runtimes.spec import ModelSpec, Precision
 from yolox_deploy.console import require, run
 from yolox_deploy.data.dataset import Dataset
 from yolox_deploy.data.images import ImageFiles, find_images
 from yolox_deploy.data.open import open_dataset
 from yolox_deploy.data.shapes import shapes_images
 from yolox_deploy.doctor import cpu
-from yolox_deploy.files import check_output_file, write_text
-from yolox_deploy.options import ForeignOptions, check_positive
+from yolox_deploy.files import check_output_file
+from yolox_deploy.options import ForeignOptions, Images, Json, check_positive
 
-from ..reference import find_weights
+from ..reference import find_weights, open_reference
 from .contenders import baseline_of, check_names, contenders_of
+from .export_first import ExportFirst, export_first
 from .speed import SpeedPlan
 
-CPU_TARGETS = ("onnx", "openvino", "ncnn")
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 TIMED_IMAGES = 16
-
-
-@dataclass(frozen=True)
-class ExportFirst:
-    """Export before comparing."""
-
-    export: str | None = None
-    """Model to export first: a variant's name (official weights, downloaded once) or a checkpoint."""
-    targets: tuple[str, ...] = ("all",)
-    """With --export: onnx, openvino, ncnn, or all of them."""
-    precisions: tuple[str, ...] = ("all",)
-    """With --export: fp32, fp16, int8, or all of them."""
-    calibration: Path | None = None
-    """With --export and int8: folder of images like those that the model will see."""
-    max_ap_drop: float | None = None
-    """With --export and --data: points of AP that may be lost; int8 gets more layers in float until it holds."""
-    output: Path = Path("artifacts")
-    """With --export: folder for the artifacts. Those of this checkpoint that are there are taken as they are."""
 
 
 @dataclass(frozen=True)
 class CompareConfig:
     """AP, parity and speed of artifacts against their reference, as a table, JSON and a page."""
 
-    artifacts: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    artifacts: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="ARTIFACT ...")] = ()
     """Artifacts: folders or model files; NAME=PATH gives one a name of your own."""
     reference: Path | None = None
     """What they have to equal: the checkpoint, or an artifact. With --export, that checkpoint."""
@@ -68,7 +48,7 @@ class CompareConfig:
     """Labelled images to measure AP on: COCO, Pascal VOC or YOLO's layout."""
     split: str | None = None
     """Split of --data; unset, the only one, val or test."""
-    images: Path | None = None
+    images: Images = None
     """Images to prove parity and to time on; unset, those of --data, else generated ones."""
     parity_images: int = 50
     """At most so many of them prove parity."""
@@ -82,12 +62,15 @@ class CompareConfig:
     """Fresh processes of each artifact."""
     rounds: int = SpeedPlan.rounds
     """Timed rounds in each launch, in which all take turns."""
-    json: Path | None = None
-    """Write all figures to this file."""
     html: Path | None = None
-    """Write a page to look at to this file; it needs nothing beside it."""
-    foreign: Annotated[ForeignOptions, tyro.conf.arg(name="")] = field(default_factory=ForeignOptions)
-    first: Annotated[ExportFirst, tyro.conf.arg(name="")] = field(default_factory=ExportFirst)
+    """File for a page to look at; it needs nothing beside it."""
+    dry_run: bool = False
+    """Check everything that can be known, say what would be done, and write and measure nothing."""
+    json: Json = None
+    """File for all figures as JSON, {"reference", "baseline", "rows", "warnings", "machine", ...}; "-" is standard
+    output, which then holds nothing else."""
+    first: Annotated[ExportFirst, tyro.conf.arg(name="export")] = field(default_factory=ExportFirst)
+    foreign: Annotated[ForeignOptions, tyro.conf.arg(name="foreign ONNX")] = field(default_factory=ForeignOptions)
 
 
 def check(config: CompareConfig) -> None:
@@ -96,9 +79,8 @@ def check(config: CompareConfig) -> None:
     check_positive(
         parity_images=config.parity_images, threads=config.threads, launches=config.launches, rounds=config.rounds
     )
-    for option, path in (("--json", config.json), ("--html", config.html)):
-        if path is not None:
-            check_output_file(path, option)
+    if config.html is not None:
+        check_output_file(config.html, "--html")
     if config.data is not None:
         require("hotcoco")
     if not config.artifacts and config.first.export is None:
@@ -108,60 +90,13 @@ def check(config: CompareConfig) -> None:
     if config.split is not None and config.data is None:
         raise InvalidInput("--split is for labelled images: --data PATH.")
     if config.first.export is None and config.first != ExportFirst():
-        raise InvalidInput("--targets, --precisions, --calibration, --max-ap-drop and --output are for --export MODEL.")
+        raise InvalidInput("--target, --precision, --calibration, --max-ap-drop and --output are for --export MODEL.")
     if config.first.max_ap_drop is not None and config.data is None:
-        raise InvalidInput("--max-ap-drop needs labelled images: --data DIR.")
+        raise InvalidInput("--max-ap-drop needs labelled images: --data PATH.")
     if config.first.calibration is not None:
         find_images(config.first.calibration)
     if config.bf16 and "bf16" not in cpu():
         raise InvalidInput("--bf16: this processor computes no bf16.")
-
-
-def to_export(first: ExportFirst) -> list[tuple[str, Precision]]:
-    """Targets and precisions of what is exported first. Raises `InvalidInput` for unknown ones."""
-    targets = _all(first.targets, CPU_TARGETS, "--targets")
-    precisions = _all(first.precisions, PRECISIONS, "--precisions")
-    return [(target, precision) for target in targets for precision in PRECISIONS if precision in precisions]
-
-
-def export_first(config: CompareConfig, weights: Path) -> list[str]:
-    """Export what is not there yet. Returns the artifacts. Raises `InvalidInput` for one of another checkpoint."""
-    from yolox_deploy import export
-    from yolox_deploy.model.checkpoint import read_checkpoint
-
-    first, checkpoint = config.first, read_checkpoint(weights)
-    artifacts = []
-    for target, precision in to_export(first):
-        folder = first.output / f"{checkpoint.variant}-{target}-{precision}"
-        artifacts.append(str(folder))
-        if folder.exists():
-            if ModelSpec.read(folder / "spec.json").source_sha256 != checkpoint.sha256:
-                raise InvalidInput(f"{folder} was made from another checkpoint: --output says where else to write.")
-            print(f"{folder} is there already, and is compared as it was exported")
-            continue
-        export.command(
-            export.ExportConfig(
-                weights=weights,
-                target=(target,),  # type: ignore[arg-type]
-                precision=(precision,),
-                output=first.output,
-                class_names=config.foreign.class_names,
-                preprocessing=config.foreign.preprocessing or "official",
-                verify_images=config.images,
-                calibration=first.calibration if precision == "int8" else None,
-                data=config.data if first.max_ap_drop is not None else None,
-                split=config.split if first.max_ap_drop is not None else None,
-                max_ap_drop=first.max_ap_drop,
-            )
-        )
-    return artifacts
-
-
-def _all(wanted: Sequence[str], known: Sequence[str], option: str) -> list[str]:
-    unknown = next((name for name in wanted if name not in (*known, "all")), None)
-    if unknown is not None:
-        raise InvalidInput(f"{option} {unknown} is not known; there are {', '.join(known)} and all.")
-    return list(known) if "all" in wanted else list(wanted)
 
 
 def timed_images(config: CompareConfig, dataset: Dataset | None) -> Sequence[Image]:
@@ -171,25 +106,27 @@ def timed_images(config: CompareConfig, dataset: Dataset | None) -> Sequence[Ima
     return shapes_images(TIMED_IMAGES) if dataset is None else dataset.read_images()
 
 
-def command(config: CompareConfig) -> None:
+def command(config: CompareConfig) -> dict[str, Any]:
     check(config)
     start = time.perf_counter()
     splits = () if config.split is None else (config.split,)
     dataset = None if config.data is None else open_dataset(config.data, splits)
     images = timed_images(config, dataset)
     exports = config.first.export
-    weights = None if exports is None else find_weights(exports)
+    weights = None if exports is None else find_weights(exports, config.dry_run)
     reference = config.reference or weights
     assert reference is not None  # see `check`
     if not reference.exists():
         raise InvalidInput(f"--reference {reference} does not exist.")
     named = contenders_of(config.artifacts, config.threads, config.bf16) if config.artifacts else []
-    planned = [] if exports is None else [f"{target} {precision}" for target, precision in to_export(config.first)]
+    planned = [] if exports is None else [f"{target} {precision}" for target, precision in config.first.jobs()]
     names = [*(contender.name for contender in named), *planned]
     check_names(names)
     if not config.bf16:  # which makes names of its own
         baseline_of(names, config.baseline)
     arguments = [*config.artifacts, *(() if weights is None else export_first(config, weights))]
+    if config.dry_run:
+        return look(config, reference, dataset, arguments, names)
 
     from .gather import gather
     from .page import write_page
@@ -212,16 +149,38 @@ def command(config: CompareConfig) -> None:
     )
     found, worst = gather(task, start)
     print(found.table())
-    if config.json is not None:
-        write_text(config.json, found.to_json())
     if config.html is not None:
         write_page(config.html, found, worst)
         print(f"page: {config.html}")
     print(found.last_line())
+    return asdict(found)
+
+
+def look(
+    config: CompareConfig, reference: Path, dataset: Dataset | None, arguments: Sequence[str], names: Sequence[str]
+) -> dict[str, Any]:
+    """A dry run: what is there is loaded, and what would be measured is said. Returns that for `--json`."""
+    from .task import read_specs
+
+    open_reference(reference, config.foreign).close()
+    here = [argument for argument in arguments if argument in config.artifacts or Path(argument).exists()]
+    if here:
+        read_specs(contenders_of(here, config.threads, config.bf16), dataset)
+    images = len(timed_images(config, dataset))
+    print(f"dry run, nothing is measured: {len(arguments)} artifacts against {reference}")
+    for argument in arguments:
+        print(f"  {argument}" + ("" if argument in here else " (to be exported)"))
+    print(f"  parity on {min(images, config.parity_images)} images")
+    if dataset is not None:
+        print(f"  AP on {len(dataset)} images of {dataset.source}")
+    print(f"  speed in {config.launches} launches of each, {config.rounds} rounds a launch")
+    if config.html is not None:
+        print(f"  page: {config.html}")
+    return {"dry_run": True, "reference": str(reference), "artifacts": arguments, "names": names, "images": images}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    return run("python -m benchmarks.compare", CompareConfig, command, arguments)
+    return run("yolox-deploy compare", CompareConfig, command, arguments)
 
 
 if __name__ == "__main__":

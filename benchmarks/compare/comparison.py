@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..finite import finite
+from yolox_deploy.json_output import finite
+
 from ..machine import Machine
 from .intervals import Interval, Summary, Times, differs
 from .speed import Throughput
@@ -117,12 +118,8 @@ class Comparison:
     def _failures(self) -> list[str]:
         """Why artifacts have no parity, and what to type to know more."""
         found = [f"no parity of {row.name}: {row.parity['text']}" for row in self.rows if not row.parity["passed"]]
-        more = "More: python -m benchmarks.parity, and benchmarks.diverge for the layer where it begins."
+        more = "More: yolox-deploy parity, and yolox-deploy diverge for the layer where it begins."
         return [*found, more] if found else []
-
-    def to_json(self) -> str:
-        """All of it. Infinite and missing numbers become null."""
-        return json.dumps(finite(asdict(self)), indent=1, allow_nan=False) + "\n"
 
     def last_line(self) -> str:
         """One line of JSON for programs that read the terminal."""

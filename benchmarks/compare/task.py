@@ -50,7 +50,7 @@ def read_specs(contenders: Sequence[Contender], dataset: Dataset | None) -> dict
         if spec.input_size != specs[first].input_size:
             raise InvalidInput(
                 f"{name} has the input size {size_text(spec)}, {first} has {size_text(specs[first])}: compare those of"
-                " one size (benchmarks.tune looks for the best size)."
+                " one size (yolox-deploy tune looks for the best size)."
             )
     return specs
 

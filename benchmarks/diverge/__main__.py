@@ -1,4 +1,4 @@
-"""python -m benchmarks.diverge: the first layer in which an artifact leaves its checkpoint, and why.
+"""yolox-deploy diverge: the first layer in which an artifact leaves its checkpoint, and why.
 
 Both run on one image, and every convolution of one is compared with that of the other. Prints a table of the layers
 with the error's growth, the verdict, and one JSON line. Exits with 1 where the artifact is not its reference.
@@ -21,7 +21,7 @@ import tyro
 from torch import Tensor
 
 from exporters.graph import rewrite
-from runtimes.errors import InvalidInput, UserError
+from runtimes.errors import InvalidInput
 from runtimes.foreign import Preprocessing
 from runtimes.load import RUNTIMES, model_file
 from runtimes.preprocess import Image, preprocess
@@ -29,10 +29,11 @@ from runtimes.runtime import check_input
 from runtimes.spec import ModelSpec
 from yolox_deploy.console import require, run
 from yolox_deploy.data.images import read_image
-from yolox_deploy.files import check_output_file, write_text
+from yolox_deploy.files import check_output_file
+from yolox_deploy.json_output import NotPassed
 from yolox_deploy.model.checkpoint import read_checkpoint
 from yolox_deploy.model.open import TrainedModel, describe
-from yolox_deploy.options import ForeignOptions, open_artifact
+from yolox_deploy.options import ForeignOptions, Json, open_artifact
 
 from .causes import Judge, explain_network
 from .input import SAME, as_floats, explain_input, recipe_of
@@ -60,11 +61,12 @@ class DivergeConfig:
     """Compute in bfloat16 (OpenVINO, NCNN), to see what that costs."""
     plot: Path | None = None
     """Draw the error's growth into this file (PNG)."""
-    json: Path | None = None
-    """Write the result to this file as well."""
     reference_preprocessing: Preprocessing = "official"
     """How the checkpoint was trained: official (BGR, 0..255) or legacy (release 0.0.1: RGB, ImageNet mean and std)."""
-    foreign: Annotated[ForeignOptions, tyro.conf.arg(name="")] = field(default_factory=ForeignOptions)
+    json: Json = None
+    """File for the result as JSON, {"sound", "first", "cause", "rows", "findings", ...}; "-" is standard output, which
+    then holds nothing else."""
+    foreign: Annotated[ForeignOptions, tyro.conf.arg(name="foreign ONNX")] = field(default_factory=ForeignOptions)
 
 
 def diverge(
@@ -152,11 +154,9 @@ def read_input(path: Path) -> npt.NDArray[Any]:
     return batch[:1].astype(np.float32) if batch.dtype.kind == "f" else batch[:1]
 
 
-def command(config: DivergeConfig) -> None:
-    for file, option in ((config.plot, "--plot"), (config.json, "--json")):
-        if file is not None:
-            check_output_file(file, option)
+def command(config: DivergeConfig) -> dict[str, Any]:
     if config.plot is not None:
+        check_output_file(config.plot, "--plot")
         require("matplotlib")
     path = model_file(config.artifact)
     spec = read_spec(path, config.foreign)
@@ -169,15 +169,15 @@ def command(config: DivergeConfig) -> None:
     print(result)
     if config.plot is not None:
         plot(result, config.plot)
-    if config.json is not None:
-        write_text(config.json, result.to_json() + "\n")
     print(result.last_line(), flush=True)
     if not result:
-        raise UserError(f"{config.artifact} is not the model in {config.reference}: see the verdict.")
+        says = f"{config.artifact} is not the model in {config.reference}: see the verdict."
+        raise NotPassed(says, result.to_dict())
+    return result.to_dict()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    return run("python -m benchmarks.diverge", DivergeConfig, command, arguments)
+    return run("yolox-deploy diverge", DivergeConfig, command, arguments)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ from typing import Any, Literal
 from runtimes.spec import Precision
 from yolox_deploy.files import replacing
 
-from ..finite import finite
-
 Cause = Literal[
     "resize", "padding", "channel order", "normalisation", "Focus order", "batch-norm eps", "changed weights",
     "quantisation", "reduced precision", "decode flag", "sigmoid", "unknown",
@@ -94,9 +92,9 @@ class Divergence:
         notes = [f"note: {note}" for note in (f"layers are paired {self.aligned}.", *self.notes)]
         return "\n".join([head, *(_line(row, width) for row in self.rows), *notes, self.verdict])
 
-    def to_json(self) -> str:
-        """All of it, on one line. Infinite errors become null."""
-        return json.dumps(finite({**self._summary(), **asdict(self)}))
+    def to_dict(self) -> dict[str, Any]:
+        """All of it."""
+        return {**self._summary(), **asdict(self)}
 
     def last_line(self) -> str:
         """The verdict as JSON, for programs that read the terminal."""

@@ -1,7 +1,7 @@
-"""python -m benchmarks.kit: every intermediate result of detecting, in files, for runtimes in other languages.
+"""yolox-deploy kit: every intermediate result of detecting, in files, for runtimes in other languages.
 
-    python -m benchmarks.kit my_yolox.pth --output kit
-    python -m benchmarks.kit.score kit RESULTS
+    yolox-deploy kit my_yolox.pth --output kit
+    yolox-deploy kit-score kit RESULTS
 
 Written from a checkpoint or an artifact. The kit of one model in two artifacts can be scored against each other: a kit
 is its own results.
@@ -25,7 +25,7 @@ from runtimes.preprocess import letterbox
 from runtimes.runtime import Runtime
 from yolox_deploy.console import run
 from yolox_deploy.files import check_output_folder
-from yolox_deploy.options import ForeignOptions, check_thresholds
+from yolox_deploy.options import ForeignOptions, InputSize, Json, check_thresholds
 
 from ..reference import open_reference
 from .cases import MADE, MADE_RATIO, Case, image_cases, made_output
@@ -46,9 +46,12 @@ class KitConfig:
     """Candidates below it are dropped."""
     nms_threshold: float = 0.65
     """IoU over which two boxes of a class are one."""
-    input_size: tuple[int, int] | None = None
+    input_size: InputSize = None
     """Height and width of the network input; checkpoints only (an artifact has its own)."""
-    foreign: Annotated[ForeignOptions, tyro.conf.arg(name="")] = field(default_factory=ForeignOptions)
+    json: Json = None
+    """File for the summary as JSON, {"kit", "model", "steps", "rows"}; "-" is standard output, which then holds nothing
+    else."""
+    foreign: Annotated[ForeignOptions, tyro.conf.arg(name="foreign ONNX")] = field(default_factory=ForeignOptions)
 
 
 def check(config: KitConfig) -> None:
@@ -113,7 +116,7 @@ def summary(kit: Kit) -> dict[str, Any]:
     return {"kit": str(kit.folder), "model": kit.settings.spec.name, "steps": kit.settings.steps, "rows": counts}
 
 
-def command(config: KitConfig) -> None:
+def command(config: KitConfig) -> dict[str, Any]:
     check(config)
     runtime = open_reference(config.model, config.foreign, config.input_size)
     settings = Settings(runtime.spec, config.score_threshold, config.nms_threshold)
@@ -132,10 +135,11 @@ def command(config: KitConfig) -> None:
     if not any(rows["nms"] for name, rows in content["rows"].items() if name != "made"):
         print("note: the model finds nothing in the images; a lower --score-threshold would test more.")
     print(json.dumps(content))
+    return content
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    return run("python -m benchmarks.kit", KitConfig, command, arguments)
+    return run("yolox-deploy kit", KitConfig, command, arguments)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ README = """# Conformance kit of {name}
 For runtimes in C++, Rust, JavaScript or anything else: every intermediate result, for images of awkward sizes. Compute
 the steps that you have, write files of the same names, and have them scored:
 
-    python -m benchmarks.kit.score THIS_FOLDER YOUR_FOLDER
+    yolox-deploy kit-score THIS_FOLDER YOUR_FOLDER
 
 `kit.json` lists the cases, the ratio of each, and every file with shape, dtype and sha256. A `.bin` file holds nothing
 but the numbers: row-major, little-endian, uint8 or float32. Any subset of steps and cases is scored. Each step is

@@ -1,4 +1,4 @@
-"""python -m benchmarks.kit.score KIT RESULTS: does a runtime, in whatever language, do each step right?
+"""yolox-deploy kit-score KIT RESULTS: does a runtime, in whatever language, do each step right?
 
 RESULTS holds files of the kit's names, `<case>/<step>.bin`, any subset. Each step is judged by what it should make of
 the step before it: of the runtime's own file, or the kit's where there is none; the detections from end to end as
@@ -12,14 +12,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
-from runtimes.errors import InvalidInput, UserError
+from runtimes.errors import InvalidInput
 from runtimes.spec import Precision
 from yolox_deploy.console import run
-from yolox_deploy.files import check_output_file, write_text
+from yolox_deploy.json_output import NotPassed
+from yolox_deploy.options import Json
 
 from .manifest import Kit
 from .rows import Score, compare_outputs, compare_pixels, compare_rows
@@ -31,13 +32,14 @@ class KitScoreConfig:
     """Score the results of a runtime against a conformance kit."""
 
     kit: Annotated[Path, tyro.conf.Positional]
-    """Folder that `python -m benchmarks.kit` wrote."""
+    """Folder that `yolox-deploy kit` wrote."""
     results: Annotated[Path, tyro.conf.Positional]
     """Folder with the runtime's files, of the same names."""
-    precision: Precision | None = None
-    """What the runtime computes in; unset, what the kit's model does."""
-    json: Path | None = None
-    """Write the JSON to this file as well."""
+    precision: Annotated[Precision | None, tyro.conf.arg(metavar="NAME")] = None
+    """What the runtime computes in: fp32, fp16 or int8; unset, what the kit's model does."""
+    json: Json = None
+    """File for the scores as JSON, {"passed", "failed", "steps"}; "-" is standard output, which then holds nothing
+    else."""
 
 
 @dataclass(frozen=True)
@@ -123,24 +125,21 @@ def score_results(kit: Kit, folder: Path, precision: Precision | None = None) ->
     return {step: score_step(step, kit, scores) for step in kit.settings.steps}
 
 
-def command(config: KitScoreConfig) -> None:
-    if config.json is not None:
-        check_output_file(config.json, "--json")
+def command(config: KitScoreConfig) -> dict[str, Any]:
     kit = Kit.read(config.kit)
     steps = score_results(kit, config.results, config.precision)
     failed = [step for step, score in steps.items() if score.result == "FAIL"]
     for step, score in steps.items():
         print(f"{step:<12}{score}")
     content = {"passed": not failed, "failed": failed, "steps": {step: asdict(score) for step, score in steps.items()}}
-    if config.json is not None:
-        write_text(config.json, json.dumps(content, indent=2) + "\n")
     print(json.dumps(content))
     if failed:
-        raise UserError(f"{len(failed)} of {len(steps)} steps fail; begin with {failed[0]}.")
+        raise NotPassed(f"{len(failed)} of {len(steps)} steps fail; begin with {failed[0]}.", content)
+    return content
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    return run("python -m benchmarks.kit.score", KitScoreConfig, command, arguments)
+    return run("yolox-deploy kit-score", KitScoreConfig, command, arguments)
 
 
 if __name__ == "__main__":

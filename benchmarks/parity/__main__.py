@@ -1,6 +1,6 @@
-"""python -m benchmarks.parity: are these artifacts still the model that was trained? For your own CI, before shipping.
+"""yolox-deploy parity: are these artifacts still the model that was trained? For your own CI, before shipping.
 
-    python -m benchmarks.parity artifacts/* --reference my_yolox.pth --images my_images --junit parity.xml
+    yolox-deploy parity artifacts/* --reference my_yolox.pth --images my_images --junit parity.xml
 
 Each artifact is compared with the reference in tensors and detections, by the tolerances of its precision, and in what
 its spec says. Prints one line a check, ends with one JSON line, and exits with 1 where a check fails.
@@ -18,12 +18,13 @@ from typing import Annotated, Any
 import tyro
 from tqdm import tqdm
 
-from runtimes.errors import InvalidInput, UserError
+from runtimes.errors import InvalidInput
 from runtimes.load import is_artifact
 from yolox_deploy.console import run
 from yolox_deploy.export import verification_images
 from yolox_deploy.files import check_output_file, write_text
-from yolox_deploy.options import ForeignOptions
+from yolox_deploy.json_output import NotPassed
+from yolox_deploy.options import ForeignOptions, Images, InputSize, Json
 
 from ..reference import open_reference
 from .checks import Examined, Result, examine
@@ -36,30 +37,30 @@ WORDS: dict[Result, str] = {"passed": "passed ", "failed": "FAILED ", "skipped":
 class ParityConfig:
     """Prove that artifacts are the reference model: same spec, same tensors, same detections."""
 
-    artifacts: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    artifacts: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="ARTIFACT ...")]
     """Artifacts: their folders, or the model files in them."""
     reference: Path
     """What they have to equal: the checkpoint, or an artifact in fp32 without NMS or TopK in its graph."""
-    images: Path | None = None
+    images: Images = None
     """Folder of images to compare on; unset, generated ones."""
-    input_size: tuple[int, int] | None = None
+    input_size: InputSize = None
     """Height and width that a checkpoint runs at, if the artifacts were exported at another size than its own."""
     junit: Path | None = None
     """Write a JUnit report (XML) to this file, one test case a check."""
-    json: Path | None = None
-    """Write the JSON to this file as well."""
     skip_missing: bool = False
     """Skip artifacts whose backend is not on this machine, instead of failing."""
-    foreign: Annotated[ForeignOptions, tyro.conf.arg(name="")] = field(default_factory=ForeignOptions)
+    json: Json = None
+    """File for JSON, {"passed", "reference", "images", "artifacts"}; "-" is standard output, which then holds nothing
+    else."""
+    foreign: Annotated[ForeignOptions, tyro.conf.arg(name="foreign ONNX")] = field(default_factory=ForeignOptions)
 
 
 def check(config: ParityConfig) -> None:
     """Raise for what can be known to be wrong before any work."""
     if not any(map(is_artifact, config.artifacts)):
         raise InvalidInput("name the artifacts to compare with the reference.")
-    for option, path in (("--junit", config.junit), ("--json", config.json)):
-        if path is not None:
-            check_output_file(path, option)
+    if config.junit is not None:
+        check_output_file(config.junit, "--junit")
 
 
 def print_checks(examined: Examined) -> None:
@@ -88,7 +89,7 @@ def to_dict(config: ParityConfig, images: int, examined: Sequence[Examined]) -> 
     }
 
 
-def command(config: ParityConfig) -> None:
+def command(config: ParityConfig) -> dict[str, Any]:
     check(config)
     images = verification_images(config.images)
     reference = open_reference(config.reference, config.foreign, config.input_size)
@@ -103,17 +104,16 @@ def command(config: ParityConfig) -> None:
     content = to_dict(config, len(images), examined)
     if config.junit is not None:
         write_text(config.junit, junit_xml(examined))
-    if config.json is not None:
-        write_text(config.json, json.dumps(content, indent=2) + "\n")
     print(summary(examined))
     print(json.dumps(content))
     failed = sum(not one for one in examined)
     if failed:
-        raise UserError(f"{failed} of {len(examined)} artifacts are not proven to be the reference model.")
+        raise NotPassed(f"{failed} of {len(examined)} artifacts are not proven to be the reference model.", content)
+    return content
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    return run("python -m benchmarks.parity", ParityConfig, command, arguments)
+    return run("yolox-deploy parity", ParityConfig, command, arguments)
 
 
 if __name__ == "__main__":

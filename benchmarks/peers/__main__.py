@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from tqdm import tqdm
@@ -23,8 +23,7 @@ from runtimes.errors import InvalidInput, UserError
 from runtimes.preprocess import Image
 from yolox_deploy.console import require, run
 from yolox_deploy.doctor import cpu
-from yolox_deploy.files import check_output_file, write_text
-from yolox_deploy.options import check_positive, check_thresholds
+from yolox_deploy.options import Images, Json, check_positive, check_thresholds
 
 from ..baselines.numpy_pipeline import OFFICIAL, Rules
 from ..compare.contenders import check_names
@@ -48,7 +47,7 @@ class PeersConfig:
     official: Path
     """The same model as the official exporter writes it. Where you have none, yolox-deploy export --no-decode
     --no-uint8-input gives a file of that form, which is a little faster: its Focus and pools are rewritten."""
-    images: Path | None = None
+    images: Images = None
     """Images to time on; unset, generated ones."""
     threads: int = 1
     """Threads of each backend."""
@@ -62,8 +61,8 @@ class PeersConfig:
     """Fresh processes of each."""
     rounds: int = SpeedPlan.rounds
     """Timed rounds in each launch, in which all take turns."""
-    json: Path | None = None
-    """Write all figures to this file."""
+    json: Json = None
+    """File for all figures as JSON; "-" is standard output, which then holds nothing else."""
 
 
 def check(config: PeersConfig) -> None:
@@ -73,8 +72,6 @@ def check(config: PeersConfig) -> None:
     check_thresholds(score_threshold=config.score_threshold, nms_threshold=config.nms_threshold)
     if not config.artifacts:
         raise InvalidInput("name artifacts to measure.")
-    if config.json is not None:
-        check_output_file(config.json, "--json")
     if config.bf16 and "bf16" not in cpu():
         raise InvalidInput("--bf16: this processor computes no bf16.")
 
@@ -95,7 +92,7 @@ def detect_all(
     return found, absent
 
 
-def command(config: PeersConfig) -> None:
+def command(config: PeersConfig) -> dict[str, Any]:
     check(config)
     official = read_official(config.official)
     timed = some_images(config.images, TIMED_IMAGES)
@@ -122,9 +119,8 @@ def command(config: PeersConfig) -> None:
         machine=describe_machine(),
     )
     print(report.table())
-    if config.json is not None:
-        write_text(config.json, report.to_json())
     print(report.last_line())
+    return asdict(report)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

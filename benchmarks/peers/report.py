@@ -9,11 +9,11 @@ from statistics import median
 
 from exporters.matching import match
 from runtimes.detections import Detections
+from yolox_deploy.json_output import finite
 
 from ..compare.intervals import Interval, Summary, differs, speed_ratio
 from ..compare.speed import Contender, Speed
 from ..compare.worst import SHOWN_SCORE, confident
-from ..finite import finite
 from ..machine import Machine
 from .contenders import DEMO
 
@@ -73,9 +73,6 @@ class Report:
             f" {SHOWN_SCORE} on in {self.images} images",
         ]
         return "\n".join([HEADER, *map(str, self.rows), "", *notes, *self.absent, *self.warnings])
-
-    def to_json(self) -> str:
-        return json.dumps(finite(asdict(self)), indent=1, allow_nan=False) + "\n"
 
     def last_line(self) -> str:
         """One line of JSON for programs that read the terminal."""

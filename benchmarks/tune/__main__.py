@@ -1,7 +1,7 @@
-"""python -m benchmarks.tune: how to run a model on this machine, by measurement.
+"""yolox-deploy tune: how to run a model on this machine, by measurement.
 
-    python -m benchmarks.tune my_yolox.pth --data coco --budget-ms 10     # the most accurate that is fast enough
-    python -m benchmarks.tune my_yolox.pth --data coco --min-ap 28        # the fastest that is accurate enough
+    yolox-deploy tune my_yolox.pth --data coco --budget-ms 10     # the most accurate that is fast enough
+    yolox-deploy tune my_yolox.pth --data coco --min-ap 28        # the fastest that is accurate enough
 
 Tries backends, precisions, input sizes and threads, leaves out what cannot win, and writes the artifact that does and
 `tune.json` with all that was looked at. Ends with one JSON line; exits with 1 where nothing meets the demand.
@@ -11,36 +11,35 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import product
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from runtimes.errors import InvalidInput, UserError
+from runtimes.errors import InvalidInput
 from runtimes.foreign import Preprocessing
 from runtimes.spec import Precision
-from yolox_deploy.console import is_installed, require, run
+from yolox_deploy.console import require, run
+from yolox_deploy.data.dataset import Dataset
 from yolox_deploy.data.images import ImageFiles, find_images
 from yolox_deploy.data.open import open_dataset
 from yolox_deploy.doctor import cpu
 from yolox_deploy.files import check_output_folder, write_text
 from yolox_deploy.int8 import evenly
+from yolox_deploy.json_output import NotPassed
+from yolox_deploy.options import ClassNames, Images, Json
 
 from ..machine import describe_machine
 from ..reference import find_weights
 from .report import Result
-from .search import Build, Goal, Size, Way, search
+from .search import Build, Goal, search
+from .ways import BF16_TARGETS, MODULES, builds_of, read_sizes, ways_of
 
 if TYPE_CHECKING:
-    from .lab import Aim
+    pass
 
-TARGETS = ("onnx", "openvino", "ncnn")
-MODULES = {"onnx": "onnxruntime", "openvino": "openvino", "ncnn": "ncnn"}
-BF16_TARGETS = ("openvino", "ncnn")
-SMALLER = (1.0, 0.75, 0.5)  # sizes that are tried, as shares of the model's own
 TIMED_IMAGES = 16
 LOG, RESULT = "export.log", "tune.json"
 
@@ -62,19 +61,19 @@ class TuneConfig:
     """Points of AP that there have to be, such as 28.5: the fastest with them wins."""
     aim: Literal["latency", "throughput"] = "latency"
     """What milliseconds are: of one image alone, or of all cores together, an image."""
-    targets: tuple[Literal["onnx", "openvino", "ncnn"], ...] = ()
-    """Backends to try; unset, those of them that are installed. Engines are for benchmarks.compare."""
-    precisions: tuple[Literal["fp32", "bf16", "int8"], ...] = ()
+    target: tuple[Literal["onnx", "openvino", "ncnn"], ...] = ()
+    """Backends to try; unset, those of them that are installed. Engines are for `yolox-deploy compare`."""
+    precision: tuple[Literal["fp32", "bf16", "int8"], ...] = ()
     """Precisions to try; unset, those that this processor has."""
-    sizes: tuple[str, ...] = ()
+    sizes: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SIZE ...")] = ()
     """Input sizes to try, such as 416 or 384x640, multiples of 32; unset, the model's own, three quarters and half."""
     split: str | None = None
     """Split of --data; unset, the only one, val or test."""
-    images: Path | None = None
+    images: Images = None
     """Images to time on; unset, those of --data."""
-    calibration: Path | None = None
+    calibration: Images = None
     """int8: folder of images like those that the model will see; unset, generated ones."""
-    class_names: str | None = None
+    class_names: ClassNames = None
     """Class names: "coco", or a text file with one name a line; unset, the checkpoint's."""
     preprocessing: Preprocessing = "official"
     """How the model was trained: official (BGR, 0..255) or legacy (release 0.0.1: RGB, ImageNet mean and std)."""
@@ -84,6 +83,11 @@ class TuneConfig:
     """Folder for the winning artifact and tune.json."""
     overwrite: bool = False
     """Write into --output though it is not empty; an artifact of the winner's name is replaced."""
+    dry_run: bool = False
+    """Check everything that can be known, say what would be tried, and write and measure nothing."""
+    json: Json = None
+    """File for what tune.json holds, {"winner", "artifact", "options", "trials", ...}; "-" is standard output, which
+    then holds nothing else."""
 
 
 def check(config: TuneConfig) -> None:
@@ -99,11 +103,11 @@ def check(config: TuneConfig) -> None:
         raise InvalidInput(f"--min-ap is in points of AP: {100 * config.min_ap:g}, not {config.min_ap:g}?")
     if config.cores is not None and config.cores < 1:
         raise InvalidInput(f"--cores has to be at least 1, and is {config.cores}.")
-    require(*(MODULES[target] for target in config.targets))
-    if "bf16" in config.precisions and "bf16" not in cpu():
-        raise InvalidInput("--precisions bf16: this processor computes no bf16.")
-    if "bf16" in config.precisions and config.targets and not set(config.targets) & set(BF16_TARGETS):
-        raise InvalidInput(f"--precisions bf16 is for {' and '.join(BF16_TARGETS)}.")
+    require(*(MODULES[target] for target in config.target))
+    if "bf16" in config.precision and "bf16" not in cpu():
+        raise InvalidInput("--precision bf16: this processor computes no bf16.")
+    if "bf16" in config.precision and config.target and not set(config.target) & set(BF16_TARGETS):
+        raise InvalidInput(f"--precision bf16 is for {' and '.join(BF16_TARGETS)}.")
     check_output_folder(config.output, "--output")
     there = {file.name for file in config.output.glob("[!.]*")}  # the others are what a search left that was killed
     if there - {LOG, RESULT} and not config.overwrite:
@@ -112,68 +116,15 @@ def check(config: TuneConfig) -> None:
         find_images(config.calibration)
 
 
-def read_sizes(texts: Sequence[str], own: Size) -> list[Size]:
-    """Sizes from "416" or "384x640"; the model's own and smaller ones where there are none."""
-    if not texts:
-        return list(dict.fromkeys((_multiple(share * own[0]), _multiple(share * own[1])) for share in SMALLER))
-    found = []
-    for text in texts:
-        sides = text.split("x")
-        if len(sides) > 2 or not all(side.isascii() and side.isdigit() for side in sides):
-            raise InvalidInput(f"--sizes {text!r} is no size: 416, or HEIGHTxWIDTH such as 384x640.")
-        size = int(sides[0]), int(sides[-1])
-        if min(size) < 32 or size[0] % 32 or size[1] % 32:
-            raise InvalidInput(f"--sizes {text}: height and width have to be multiples of 32.")
-        found.append(size)
-    return list(dict.fromkeys(found))
-
-
-def _multiple(side: float) -> int:
-    return max(round(side / 32) * 32, 32)
-
-
-def builds_of(config: TuneConfig, sizes: Sequence[Size]) -> list[Build]:
-    """What there is to try. Raises `InvalidInput` where that is nothing."""
-    targets: tuple[str, ...] = config.targets or tuple(target for target in TARGETS if is_installed(MODULES[target]))
-    has_bf16 = "bf16" in cpu()
-    precisions = config.precisions or ("fp32", *(("bf16",) if has_bf16 else ()), "int8")
-    found = [
-        Build(target, computes, size)
-        for size, target, computes in product(sizes, targets, precisions)
-        if computes != "bf16" or target in BF16_TARGETS
-    ]
-    if not targets:
-        raise InvalidInput("no backend is installed to try: yolox-deploy doctor says what to type.")
-    if not found:
-        raise InvalidInput(f"none of {', '.join(targets)} computes {', '.join(precisions)}.")
-    return found
-
-
-def ways_of(builds: Sequence[Build], cores: int, aim: Aim) -> list[Way]:
-    """One image: 1, 2, 4 threads and so on. Throughput: every way to share out all the cores."""
-    return [Way(build, *share) for build in builds for share in _shares(cores, aim)]
-
-
-def _shares(cores: int, aim: Aim) -> Iterator[tuple[int, int]]:
-    if aim == "throughput":
-        yield from ((streams, cores // streams) for streams in range(1, cores + 1) if cores % streams == 0)
-        return
-    threads = 1
-    while threads < cores:
-        yield 1, threads
-        threads *= 2
-    yield 1, cores
-
-
 def stop(number: int, frame: object) -> None:
     """Leave by way of all `finally`: nothing stays behind."""
     raise SystemExit(128 + number)
 
 
-def command(config: TuneConfig) -> None:
+def command(config: TuneConfig) -> dict[str, Any]:
     check(config)
     signal.signal(signal.SIGTERM, stop)
-    weights = find_weights(config.model)
+    weights = find_weights(config.model, config.dry_run)
     dataset = open_dataset(config.data, () if config.split is None else (config.split,))
     files = [image.path for image in dataset.images] if config.images is None else find_images(config.images)
     from exporters.artifact import artifact_folder
@@ -182,7 +133,7 @@ def command(config: TuneConfig) -> None:
     from yolox_deploy.model.checkpoint import read_checkpoint
     from yolox_deploy.model.open import describe
 
-    from .lab import MachineLab, workbench
+    from .lab import MachineLab, artifact_name, workbench
 
     checkpoint = read_checkpoint(weights)
     spec = describe(
@@ -195,6 +146,12 @@ def command(config: TuneConfig) -> None:
     ways = ways_of(builds, cores, config.aim)
     goal = Goal(config.budget_ms, config.min_ap)
     print(f"{len(ways)} ways to run {config.model} are looked at, for {goal}.", flush=True)
+    for build in builds:  # refuses to replace what is no artifact
+        precision: Precision = "int8" if build.computes == "int8" else "fp32"
+        named = replace(spec, name=artifact_name(weights, build.size), precision=precision)
+        artifact_folder(config.output, named, build.target, only_look=config.dry_run)
+    if config.dry_run:
+        return look(config, builds, dataset)
     config.output.mkdir(parents=True, exist_ok=True)
     artifact, options = None, {}
     with workbench(config.output) as folder:
@@ -210,9 +167,6 @@ def command(config: TuneConfig) -> None:
             class_names=config.class_names,
             preprocessing=config.preprocessing,
         )
-        for build in builds:  # refuses to replace what is no artifact
-            precision: Precision = "int8" if build.computes == "int8" else "fp32"
-            artifact_folder(config.output, replace(spec, name=lab.name(build.size), precision=precision), build.target)
         if config.calibration is None and any(build.computes == "int8" for build in builds):
             lab.doubts.append("int8 was calibrated on generated images: --calibration DIR with your own does better.")
         winner, trials = search(ways, goal, lab)
@@ -238,11 +192,22 @@ def command(config: TuneConfig) -> None:
     print(result)
     print(result.last_line(), flush=True)
     if winner is None:
-        raise UserError(f"nothing that was tried gives {goal}: {result.nearest()}.")
+        raise NotPassed(f"nothing that was tried gives {goal}: {result.nearest()}.", asdict(result))
+    return asdict(result)
+
+
+def look(config: TuneConfig, builds: Sequence[Build], dataset: Dataset) -> dict[str, Any]:
+    """A dry run: what would be tried is said. Returns that for `--json`."""
+    print("dry run, nothing is measured:")
+    for build in builds:
+        print(f"  {build}")
+    print(f"  AP on {len(dataset)} images of {dataset.source}")
+    print(f"  the winner and {RESULT} go into {config.output}")
+    return {"dry_run": True, "builds": [asdict(build) for build in builds], "images": len(dataset)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    return run("python -m benchmarks.tune", TuneConfig, command, arguments)
+    return run("yolox-deploy tune", TuneConfig, command, arguments)
 
 
 if __name__ == "__main__":

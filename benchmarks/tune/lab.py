@@ -53,6 +53,11 @@ def workbench(output: Path) -> Iterator[Path]:
             yield Path(folder)
 
 
+def artifact_name(weights: Path, size: Size) -> str:
+    """Of the model at a size, in its artifacts."""
+    return f"{weights.stem}-{size[0]}x{size[1]}"
+
+
 @dataclass
 class MachineLab:
     """See `search.Lab`. folder: for the artifacts; log: the file for what exporting them says.
@@ -139,7 +144,7 @@ class MachineLab:
 
     def name(self, size: Size) -> str:
         """Of the model at a size, in its artifacts."""
-        return f"{self.weights.stem}-{size[0]}x{size[1]}"
+        return artifact_name(self.weights, size)
 
     def _latencies(self, ways: Sequence[Way], careful: bool) -> dict[Way, Interval]:
         contenders = [Contender(str(way), self.artifact(way.build), self.options(way)) for way in ways]

@@ -23,12 +23,12 @@ from yolox_deploy.data.dataset import Dataset
 from yolox_deploy.data.open import open_dataset
 from yolox_deploy.data.shapes import shapes_images
 from yolox_deploy.evaluate import match_categories
-from yolox_deploy.files import check_output_file, write_text
 from yolox_deploy.model.checkpoint import read_checkpoint
 from yolox_deploy.model.download import official_weights
 from yolox_deploy.model.open import TrainedModel, describe
 from yolox_deploy.model.seeded import seeded_model
 from yolox_deploy.model.variants import VariantName
+from yolox_deploy.options import Json
 
 from . import paper, trt
 from .gpu import Card
@@ -68,8 +68,9 @@ class V100Config:
     """Split of --data; unset, the only one, val or test."""
     runs: int = 300
     """Timed runs of each model, after the warm-up."""
-    json: Path | None = None
-    """Write the JSON to this file as well, with the time of each run and a description of the machine."""
+    json: Json = None
+    """File for the JSON with the time of each run and a description of the machine; "-" is standard output, which then
+    holds nothing else."""
 
 
 class Row(Protocol):
@@ -101,7 +102,6 @@ def check(config: V100Config) -> None:
         require("hotcoco")
     if config.json is not None:
         require("psutil")
-        check_output_file(config.json, "--json")
 
 
 def choose_weights(config: V100Config) -> dict[VariantName, Path | None]:
@@ -153,7 +153,7 @@ def measure_all(
     return rows, sources
 
 
-def command(config: V100Config) -> None:
+def command(config: V100Config) -> dict[str, Any] | None:
     check(config)
     protocol = PROTOCOLS[config.protocol]
     card = protocol.find_card()
@@ -172,11 +172,11 @@ def command(config: V100Config) -> None:
     if dataset is not None:
         print(f"\nAP on {len(dataset)} images of {dataset.source}; the paper's is on the 5000 of COCO val2017.")
     print(json.dumps(found | {"rows": [row.to_dict() for row in rows]}))
-    if config.json is not None:
-        from ..machine import describe_machine
+    if config.json is None:
+        return None
+    from ..machine import describe_machine
 
-        full = found | {"machine": asdict(describe_machine()), "rows": [row.to_dict(everything=True) for row in rows]}
-        write_text(config.json, json.dumps(full, indent=2) + "\n")
+    return found | {"machine": asdict(describe_machine()), "rows": [row.to_dict(everything=True) for row in rows]}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import cv2
 import tyro
@@ -14,7 +14,9 @@ import tyro
 from runtimes.errors import InvalidInput
 from yolox_deploy.console import require, run
 from yolox_deploy.files import check_output_folder, write_text
+from yolox_deploy.json_output import NotPassed
 from yolox_deploy.model.variants import VARIANTS, VariantName
+from yolox_deploy.options import VARIANT, InputSize, Json
 
 from .box_checks import box_sizes
 from .charts import plot_box_sizes, plot_classes, write_samples
@@ -30,14 +32,15 @@ class DataConfig:
 
     data: Annotated[Path, tyro.conf.Positional]
     """Data set: a COCO or Pascal VOC folder, or a folder or YAML in YOLO's layout."""
-    model: VariantName = "yolox-s"
-    """Which YOLOX is to be trained: boxes are measured in its input."""
-    input_size: tuple[int, int] | None = None
+    model: Annotated[VariantName, VARIANT] = "yolox-s"
+    """Which YOLOX to train: yolox-nano, -tiny, -s, -m, -l, -x or -darknet53. Boxes are measured in its input."""
+    input_size: InputSize = None
     """Height and width of the network input; unset, the model's own."""
-    json: bool = False
-    """Print the report as JSON."""
     output: Path | None = None
     """Folder for report.json, sample pictures with boxes, and charts of classes and sizes."""
+    json: Json = None
+    """File for the report as JSON, {"trainable", "data", "input_size", "splits"}; "-" is standard output, which then
+    holds nothing else."""
 
 
 def write(inspection: Inspection, folder: Path) -> None:
@@ -59,7 +62,7 @@ def silence_opencv() -> None:
     set_level(0)
 
 
-def command(config: DataConfig) -> None:
+def command(config: DataConfig) -> dict[str, Any]:
     size = config.input_size or (VARIANTS[config.model].input_size,) * 2
     if min(size) <= 0 or any(side % 32 for side in size):
         raise InvalidInput(f"--input-size {size[0]} {size[1]}: both must be multiples of 32.")
@@ -69,12 +72,13 @@ def command(config: DataConfig) -> None:
     silence_opencv()
     inspection = inspect(config.data, size)
     report = inspection.report
-    print(report.to_json() if config.json else report, end="" if config.json else "\n")
+    print(report)
     if config.output is not None:
         write(inspection, config.output)
     if not report:
         to_mend = "1 fault is" if report.refused == 1 else f"{report.refused} faults are"
-        raise InvalidInput(f"training would refuse this data: {to_mend} to be mended.")
+        raise NotPassed(f"training would refuse this data: {to_mend} to be mended.", report.to_dict())
+    return report.to_dict()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

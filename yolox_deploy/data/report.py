@@ -6,6 +6,7 @@ import json
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from .faults import RULES, Fault
 
@@ -141,8 +142,11 @@ class DataReport:
         head = f"{self.data}, seen at {height} x {width} (height x width)"
         return "\n\n".join([head, *map(str, self.splits)])
 
+    def to_dict(self) -> dict[str, Any]:
+        return {"trainable": bool(self), **asdict(self)}
+
     def to_json(self) -> str:
-        return json.dumps({"trainable": bool(self), **asdict(self)}, indent=2) + "\n"
+        return json.dumps(self.to_dict(), indent=2) + "\n"
 
 
 def _wrap(text: str, head: str) -> str:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from runtimes.errors import InvalidInput, UserError
 from runtimes.proof import sha256_file
+from yolox_deploy.json_output import DryRunEnd
 
 from .safe_save import is_whole
 from .variants import VariantName
@@ -45,16 +46,18 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "yolox-deploy"
 
 
-def official_weights(variant: VariantName) -> Path:
+def official_weights(variant: VariantName, dry_run: bool = False) -> Path:
     """The official checkpoint of a variant: from the cache, or downloaded into it, with resume and a check.
 
-    Raises `DownloadError` where that fails.
+    Raises `DownloadError` where that fails, and in a dry run, which downloads nothing, `DryRunEnd` where there is none.
     """
     name = FILES[variant]
     path = cache_folder() / name
     if path.exists():
         verify(path)
         return path
+    if dry_run:
+        raise DryRunEnd(f"the official weights of {variant} would be downloaded first; what needs them is not checked.")
     url = f"{os.environ.get(MIRROR_VARIABLE, RELEASE).rstrip('/')}/{name}"
     if not url.startswith(("https://", "http://")):
         raise InvalidInput(

@@ -70,6 +70,11 @@ def _mlflow(folder: Path) -> Any:
     return MetricsLogger("mlflow", log, mlflow.end_run)
 
 
+def check_loggers(names: Sequence[str]) -> None:
+    """Raises `MissingBackend`, with what to type, where a logger's package is not installed."""
+    require(*names)  # which are the packages' names as well
+
+
 LOGGERS: dict[str, Callable[[Path], Any]] = {
     "tensorboard": _tensorboard,
     "wandb": _wandb,

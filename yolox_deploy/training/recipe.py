@@ -42,8 +42,9 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A training from the first step to the last. The defaults are those of YOLOX-s to -x."""
+    """A training from the first step to the last; the defaults shown are those of the model."""
 
+    # Here they are those of YOLOX-s to -x; see `recipe_for`.
     epochs: int = 300
     """Epochs in all."""
     batch: int = 16
@@ -68,11 +69,13 @@ class Recipe:
     """Decay of the averaged weights, those that are evaluated and exported; 0 averages nothing."""
     clip_gradients: float | None = None
     """Largest norm of the gradients; unset, they are not clipped."""
-    input_size: tuple[int, int] = (640, 640)
+    input_size: Annotated[tuple[int, int], tyro.conf.arg(metavar="HEIGHT WIDTH")] = (640, 640)
     """Height and width of the input, multiples of 32."""
-    multi_scale: tuple[int, int] | None = (480, 800)
+    multi_scale: Annotated[tuple[int, int] | None, tyro.conf.arg(metavar="LOW HIGH")] = (480, 800)
     """Range of the input's shorter side, which changes every 10 steps; with equal numbers, it does not."""
-    augmentation: Annotated[Augmentation, tyro.conf.arg(name="")] = field(default_factory=Augmentation)
+    augmentation: Annotated[Augmentation, tyro.conf.arg(name="augmentation", prefix_name=False)] = field(
+        default_factory=Augmentation
+    )
 
 
 def recipe_for(variant: VariantName, name: RecipeName = "official") -> Recipe:
@@ -119,7 +122,7 @@ def check_recipe(recipe: Recipe) -> None:
         tail = recipe.no_augmentation_epochs
         raise InvalidInput(
             f"--epochs {recipe.epochs} leaves none with augmentation and the full learning rate, since the last {tail}"
-            " are without: --no-augmentation-epochs 0 or another number below {recipe.epochs}."
+            f" are without: --no-augmentation-epochs 0 or another number below {recipe.epochs}."
         )
     if recipe.warmup_epochs > recipe.epochs:
         raise InvalidInput(

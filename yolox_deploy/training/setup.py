@@ -47,8 +47,8 @@ if TYPE_CHECKING:
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
-def train(config: TrainConfig, training: Dataset, validation: Dataset) -> None:
-    """Train as the options say, to the end, and leave a report."""
+def train(config: TrainConfig, training: Dataset, validation: Dataset) -> dict[str, Any] | None:
+    """Train as the options say, to the end, and leave a report. Returns its figures and files, in the first process."""
     model = make_model(config, training)
     fabric = make_fabric(config)
     fabric.launch()
@@ -67,8 +67,7 @@ def train(config: TrainConfig, training: Dataset, validation: Dataset) -> None:
             shut_down(stream)
             for logger in fabric.loggers:
                 logger.finalize("success")
-        if fabric.is_global_zero:
-            report(config, trainer)
+        return report(config, trainer) if fabric.is_global_zero else None
 
 
 def clear(config: TrainConfig) -> None:
@@ -78,7 +77,7 @@ def clear(config: TrainConfig) -> None:
             file.unlink()
 
 
-def report(config: TrainConfig, trainer: Trainer) -> None:
+def report(config: TrainConfig, trainer: Trainer) -> dict[str, Any]:
     """What the best weights do, to look at."""
     if not is_whole(trainer.folder / BEST):
         raise InvalidInput(
@@ -97,6 +96,8 @@ def report(config: TrainConfig, trainer: Trainer) -> None:
     )
     print(f"{results}\ncurves and pictures: {trainer.folder}; to deploy it:", flush=True)
     print(f"  yolox-deploy export --weights {trainer.folder / BEST} --target onnx openvino ncnn")
+    files = {"folder": trainer.folder, "best": trainer.folder / BEST, "last": trainer.folder / LAST}
+    return {**asdict(results), **{name: str(path) for name, path in files.items()}}
 
 
 def make_model(config: TrainConfig, training: Dataset) -> YOLOX:
@@ -104,7 +105,12 @@ def make_model(config: TrainConfig, training: Dataset) -> YOLOX:
     checkpoint = None
     if not config.resume:
         checkpoint = open_weights(
-            config.weights, config.pretrained, config.model, training.class_names, config.new_classes
+            config.weights,
+            config.pretrained,
+            config.model,
+            training.class_names,
+            config.new_classes,
+            config.dry_run,
         )
     model, anew = build_model(config.model, len(training.class_names), checkpoint, config.new_classes, config.seed)
     freeze(model, config.freeze)
@@ -145,7 +151,7 @@ def make_fabric(config: TrainConfig) -> Fabric:
             num_nodes=hardware.nodes,
             strategy="ddp" if hardware.devices * hardware.nodes > 1 else "auto",
             precision=PRECISIONS[hardware.precision],  # type: ignore[arg-type]
-            loggers=make_loggers(config.logger, config.output),
+            loggers=None if config.dry_run else make_loggers(config.logger, config.output),
         )
     except (RuntimeError, ValueError, MisconfigurationException) as error:
         raise InvalidInput(f"--device {hardware.device} --devices {hardware.devices}: {error}") from None

@@ -19,10 +19,16 @@ CLASS_PREDICTIONS = "head.cls_preds."
 
 
 def open_weights(
-    weights: Path | None, pretrained: bool, model: VariantName, class_names: Sequence[str], new_classes: bool
+    weights: Path | None,
+    pretrained: bool,
+    model: VariantName,
+    class_names: Sequence[str],
+    new_classes: bool,
+    dry_run: bool = False,
 ) -> Checkpoint | None:
-    """The checkpoint to start from, or None. Raises `InvalidInput` where it does not fit the model or the classes."""
-    path = official_weights(model) if pretrained else weights
+    """The checkpoint to start from, or None. Raises `InvalidInput` where it does not fit the model or the classes; a
+    dry run downloads nothing (see `official_weights`)."""
+    path = official_weights(model, dry_run) if pretrained else weights
     if path is None:
         if new_classes:
             raise InvalidInput("--new-classes is for --weights and --pretrained.")

@@ -104,10 +104,7 @@ class TrainingState:
 
         Raises `InvalidInput` where there is none, or where it is of another training.
         """
-        path, content, note = newest(folder)
-        for name, former, now in _differences(content, self.meta):
-            option = name.replace("_", "-")
-            raise InvalidInput(f"{path} cannot go on so: its {option} was {former}, and would be {now}.")
+        content, note = resumable(folder, self.meta)
         self.model.load_state_dict(content["raw_model"])
         self.ema.model.load_state_dict(content["model"])
         self.ema.updates = content["ema_updates"]
@@ -125,6 +122,18 @@ class TrainingState:
             return ""
         lost, self.progress.best_ap, self.progress.best_epoch = self.progress.best_epoch, 0.0, 0
         return f"{best} is damaged or gone, and with it epoch {lost}; it will hold the best epoch from here on."
+
+
+def resumable(folder: Path, meta: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
+    """The newest checkpoint, and what there is to say if that is not `last.pth`. meta: of the training that goes on.
+
+    Raises `InvalidInput` where there is none, or where it is of another training.
+    """
+    path, content, note = newest(folder)
+    for name, former, now in _differences(content, meta):
+        option = name.replace("_", "-")
+        raise InvalidInput(f"{path} cannot go on so: its {option} was {former}, and would be {now}.")
+    return content, note
 
 
 def newest(folder: Path) -> tuple[Path, Mapping[str, Any], str]:

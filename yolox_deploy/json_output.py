@@ -1,0 +1,75 @@
+"""`--json FILE`: what a command found, for programs; "-" is standard output, which then holds nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from runtimes.errors import UserError
+
+from .files import check_output_file, write_text
+
+STANDARD_OUTPUT = Path("-")
+
+
+class NotPassed(UserError):
+    """All was done, and the answer is no: exit code 1, after `result` was written like any other."""
+
+    def __init__(self, message: str, result: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.result = result
+
+
+class DryRunEnd(Exception):
+    """A dry run comes to what only the real one can know. All before it is sound: exit code 0."""
+
+
+@contextlib.contextmanager
+def json_output(path: Path | None) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Give what takes the result; it is written where `path` says when the block ends, also by an error.
+
+    For "-", all that is printed in the block goes to standard error: by us, by libraries and by other processes. Raises
+    `InvalidInput`, before the block, where no file can be written.
+    """
+    if path is not None and path != STANDARD_OUTPUT:
+        check_output_file(path, "--json")
+    taken: list[dict[str, Any]] = []
+    try:
+        with _standard_output_to_error() if path == STANDARD_OUTPUT else contextlib.nullcontext():
+            yield taken.append
+    finally:
+        for result in taken:
+            text = json.dumps(finite(result), indent=2, default=str, allow_nan=False) + "\n"
+            if path == STANDARD_OUTPUT:
+                print(text, end="", flush=True)
+            elif path is not None:
+                write_text(path, text)
+
+
+@contextlib.contextmanager
+def _standard_output_to_error() -> Iterator[None]:
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def finite(value: Any) -> Any:
+    """The same, of dicts, lists and plain values, with None in place of numbers that are infinite or not numbers, which
+    JSON does not know."""
+    if isinstance(value, dict):
+        return {key: finite(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
