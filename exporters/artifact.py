@@ -24,7 +24,9 @@ from .targets import EXPORTERS
 from .torch_runtime import TorchRuntime
 
 MODEL_FILES = {"model.onnx", "model.xml", "model.bin", "model.param", "model.engine", "model.rtx", "engine.json"}
-ARTIFACT_FILES = MODEL_FILES | {"spec.json", "parity.json", "accuracy.json", "int8.json"}
+PAGE_FILES = {"index.html", "style.css", "icon.svg", "isolation.js", "ort", "kit"}
+PAGE_FILES |= {"page.mjs", "model.mjs", "yolox.mjs", "kit.mjs"}
+ARTIFACT_FILES = MODEL_FILES | PAGE_FILES | {"spec.json", "parity.json", "accuracy.json", "int8.json"}
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,17 @@ class TensorRTOptions:
 
 
 @dataclass(frozen=True)
+class WebOptions:
+    """For the target web. package: the archive of onnxruntime-web (see `web.ONNXRUNTIME_WEB`).
+
+    images: four, BGR, any size, which anybody may see: visitors' browsers prove the model on them.
+    """
+
+    package: Path
+    images: Sequence[Image]
+
+
+@dataclass(frozen=True)
 class ExportOptions:
     """opset: of the ONNX file, 17 to 22 (17 is what TensorRT 8 and most tools of the last years read).
 
@@ -39,3 +50,4 @@ class ExportOptions:
     float_layers: frozenset[str] = frozenset()
     tensorrt_form: bool = False
     tensorrt: TensorRTOptions = field(default_factory=TensorRTOptions)
+    web: WebOptions | None = None

@@ -26,7 +26,8 @@ NMS_THRESHOLD = 0.65
 class StageCheck:
     """Compares the output after each step of an export with the reference, on the first batch of images.
 
-    inputs: that batch as the spec says the artifact takes it. stages: what was recorded so far.
+    reference: the runtime of what is exported. inputs: that batch as the spec says the artifact takes it. stages: what
+    was recorded so far.
     """
 
     def __init__(self, reference: Runtime, spec: ModelSpec, images: Sequence[Image]) -> None:
@@ -36,7 +37,7 @@ class StageCheck:
         expected, _ = Detector(reference).infer(batch)
         if not np.isfinite(expected).all():
             raise InvalidInput(f"the model {spec.name} itself gives NaN or infinite values; its weights are damaged.")
-        self.spec = spec
+        self.reference, self.spec = reference, spec
         self.inputs, _ = preprocess(batch, spec)
         self.expected = decode_output(expected, reference.spec)
         self.stages: list[Stage] = []

@@ -68,6 +68,12 @@ def _trt_rtx() -> Target:
     return Target(export_trt_rtx, check_can_build)
 
 
+def _web() -> Target:
+    from .web import check_web, export_web
+
+    return Target(export_web, check_web)
+
+
 # Looked up when asked for, since each needs a toolchain of its own; what is missing is said then.
 EXPORTERS: dict[str, Callable[[], Target]] = {
     "onnx": _onnx,
@@ -75,4 +81,5 @@ EXPORTERS: dict[str, Callable[[], Target]] = {
     "ncnn": _ncnn,
     "trt": _trt,
     "trt-rtx": _trt_rtx,
+    "web": _web,
 }

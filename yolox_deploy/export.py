@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .jobs import Jobs
     from .model.open import TrainedModel
 
-Target = Literal["onnx", "openvino", "ncnn", "trt", "trt-rtx"]
+Target = Literal["onnx", "openvino", "ncnn", "trt", "trt-rtx", "web"]
 
 GENERATED_IMAGES = 8
 
@@ -218,7 +218,12 @@ def plan(config: ExportConfig) -> Jobs:
         for target in dict.fromkeys(config.target)
         for precision in dict.fromkeys(config.precision)
     ]
-    options = ExportOptions(config.graph.opset, calibration, tensorrt=config.tensorrt)
+    web = None
+    if "web" in config.target:
+        from .web_runtime import web_options
+
+        web = web_options(config.dry_run)
+    options = ExportOptions(config.graph.opset, calibration, tensorrt=config.tensorrt, web=web)
     for target, spec in specs:
         targets[target].check(spec, options)
         folder = artifact_folder(config.output, spec, target, only_look=config.dry_run)

@@ -17,21 +17,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-import cv2
 import tyro
 
+from exporters.kit.manifest import Kit
+from exporters.kit.steps import Settings
+from exporters.kit.writing import IMAGES, SEED, write_kit
 from runtimes.errors import InvalidInput
-from runtimes.preprocess import letterbox
-from runtimes.runtime import Runtime
 from yolox_deploy.console import run
+from yolox_deploy.data.shapes import shapes_images
 from yolox_deploy.files import check_output_folder
 from yolox_deploy.options import ForeignOptions, InputSize, Json, check_thresholds
 
 from ..reference import open_reference
-from .cases import MADE, MADE_RATIO, Case, image_cases, made_output
-from .manifest import MANIFEST, Kit, describe_file, tolerances
-from .readme import kit_readme
-from .steps import Array, Settings, dtype_of, later_steps, make_input, write_step
 
 
 @dataclass(frozen=True)
@@ -64,49 +61,6 @@ def check(config: KitConfig) -> None:
         raise InvalidInput(f"{config.output} is not empty: name a new folder.")
 
 
-def image_steps(case: Case, runtime: Runtime, settings: Settings) -> tuple[dict[str, Array], float]:
-    """What every step makes of an image, and the ratio of its letterbox."""
-    canvas, ratio = letterbox(case.image, settings.spec.input_size, settings.spec.pad_value)
-    network_input = make_input(canvas, settings, ratio)
-    output = runtime.infer(network_input[None])[0]
-    return {"letterbox": canvas, "input": network_input, **later_steps(output, settings, ratio)}, ratio
-
-
-def write_case(
-    folder: Path, name: str, about: str, steps: dict[str, Array], settings: Settings, ratio: float
-) -> dict[str, Any]:
-    """Write the files of one case. Returns what the manifest says of it."""
-    files = {}
-    for step, array in steps.items():
-        path = folder / name / f"{step}.bin"
-        write_step(path, step, array, settings.spec)
-        files[step] = describe_file(path, array.astype(dtype_of(step, settings.spec)), folder)
-    return {"name": name, "about": about, "ratio": ratio, "files": files}
-
-
-def write_image(folder: Path, case: Case) -> dict[str, Any]:
-    """Write the image itself, to look at and to read without a library. Returns what the manifest says of it."""
-    path = folder / case.name / "image.bin"
-    path.write_bytes(case.image.tobytes())
-    path.with_suffix(".png").write_bytes(cv2.imencode(".png", case.image)[1].tobytes())
-    return describe_file(path, case.image, folder)
-
-
-def write_kit(runtime: Runtime, settings: Settings, folder: Path) -> Kit:
-    """Write a whole kit into `folder`."""
-    cases = []
-    for case in image_cases(settings.spec.input_size):
-        steps, ratio = image_steps(case, runtime, settings)
-        cases.append(write_case(folder, case.name, case.about, steps, settings, ratio))
-        cases[-1]["files"] = {"image": write_image(folder, case), **cases[-1]["files"]}
-    made = later_steps(made_output(settings.spec), settings, MADE_RATIO)
-    cases.append(write_case(folder, "made", MADE, made, settings, MADE_RATIO))
-    kit = Kit(folder, settings, {case["name"]: case for case in cases}, tolerances(settings))
-    (folder / MANIFEST).write_text(kit.to_json(), encoding="utf-8")
-    (folder / "README.md").write_text(kit_readme(settings), encoding="utf-8")
-    return kit
-
-
 def summary(kit: Kit) -> dict[str, Any]:
     """How many rows each list holds, by case."""
     counts = {
@@ -124,7 +78,7 @@ def command(config: KitConfig) -> dict[str, Any]:
     shutil.rmtree(part, ignore_errors=True)
     try:
         part.mkdir(parents=True)
-        kit = write_kit(runtime, settings, part)
+        kit = write_kit(runtime, settings, shapes_images(IMAGES, SEED), part)
         part.replace(config.output)
     finally:
         runtime.close()

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from exporters.kit.steps import Array
 from exporters.matching import iou, match
 from exporters.parity import output_errors
 from exporters.report import Tolerance
 from runtimes.detections import Detections
-
-from .steps import Array
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,15 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from exporters.kit.manifest import Kit
+from exporters.kit.steps import MAKE, ROWS, Array, read_step
 from runtimes.errors import InvalidInput
 from runtimes.spec import Precision
 from yolox_deploy.console import run
 from yolox_deploy.json_output import NotPassed
 from yolox_deploy.options import Json
 
-from .manifest import Kit
 from .rows import Score, compare_outputs, compare_pixels, compare_rows
-from .steps import MAKE, ROWS, Array, read_step
 
 
 @dataclass(frozen=True)

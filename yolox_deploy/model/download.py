@@ -36,7 +36,7 @@ LARGEST = 2 * 2**30  # bytes; the largest official file has 0.8 GB
 
 
 class DownloadError(UserError):
-    """The weights could not be fetched; the message says how to do without."""
+    """A file could not be fetched; the message says how to do without."""
 
 
 def cache_folder() -> Path:
@@ -59,21 +59,32 @@ def official_weights(variant: VariantName, dry_run: bool = False) -> Path:
     if dry_run:
         raise DryRunEnd(f"the official weights of {variant} would be downloaded first; what needs them is not checked.")
     url = f"{os.environ.get(MIRROR_VARIABLE, RELEASE).rstrip('/')}/{name}"
+    check_address(url, MIRROR_VARIABLE)
+    part = fetch_beside(
+        url, path, f"get the file elsewhere and give --weights FILE, or name a mirror in {MIRROR_VARIABLE}."
+    )
+    _record(part, path)
+    return path
+
+
+def check_address(url: str, variable: str) -> None:
+    """Raise `InvalidInput` where a variable of the environment holds no address."""
     if not url.startswith(("https://", "http://")):
-        raise InvalidInput(
-            f"{MIRROR_VARIABLE} must start with https:// (or http:// on your own network), not be {url!r}."
-        )
-    part = path.with_name(f"{name}.part")
+        raise InvalidInput(f"{variable} must start with https:// (or http:// on your own network), not be {url!r}.")
+
+
+def fetch_beside(url: str, path: Path, otherwise: str) -> Path:
+    """Download what is to become `path` into a file beside it, which is returned.
+
+    Raises `DownloadError` where that fails, which says what else to do without a connection.
+    """
+    part = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         fetch(url, part)
     except (OSError, EOFError, HTTPException, ValueError) as error:  # URLError and HTTPError are OSErrors
-        raise DownloadError(
-            f"cannot download {url} ({error}). Without a connection, get the file elsewhere and give --weights FILE,"
-            f" or name a mirror in {MIRROR_VARIABLE}."
-        ) from None
-    _record(part, path)
-    return path
+        raise DownloadError(f"cannot download {url} ({error}). Without a connection, {otherwise}") from None
+    return part
 
 
 class StayEncrypted(urllib.request.HTTPRedirectHandler):

@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from exporters.report import TOLERANCES, Tolerance
 from runtimes.errors import InvalidInput
 from runtimes.preprocess import IMAGENET_STD
 from runtimes.spec import ModelSpec
-from yolox_deploy.files import read_text
 
+from ..report import TOLERANCES, Tolerance
 from .steps import STEPS, Array, Settings, read_step
 
 MANIFEST = "kit.json"
@@ -66,7 +65,7 @@ class Kit:
         if not path.is_file():
             raise InvalidInput(f"{folder} is no conformance kit: it holds no {MANIFEST}.")
         try:
-            content = json.loads(read_text(path))
+            content = json.loads(path.read_text(encoding="utf-8"))
             if content["format"] != FORMAT:
                 raise InvalidInput(f"{path} has format {content['format']}, and this reads {FORMAT}: write a new kit.")
             spec, thresholds = ModelSpec.from_dict(content["spec"], str(path)), content["thresholds"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -10,7 +11,6 @@ import numpy as np
 from runtimes.postprocess import Floats, anchor_grid, decode
 from runtimes.preprocess import Image
 from runtimes.spec import ModelSpec
-from yolox_deploy.data.shapes import shapes_images
 
 MADE_RATIO = 0.375
 MADE = "No image: begin with the network's output as given. Boxes in crowds, with overlaps around the NMS threshold."
@@ -25,8 +25,8 @@ class Case:
     image: Image
 
 
-def image_cases(input_size: tuple[int, int]) -> list[Case]:
-    """Four generated images, whose sizes follow from the network's."""
+def image_cases(images: Sequence[Image], input_size: tuple[int, int]) -> list[Case]:
+    """Four images, resized to sizes that follow from the network's."""
     height, width = input_size
     truncated = truncated_side(width)
     sizes = {
@@ -42,7 +42,6 @@ def image_cases(input_size: tuple[int, int]) -> list[Case]:
         "wide": "Padded at the bottom.",
         "small": "Enlarged.",
     }
-    images = shapes_images(len(sizes), seed=3)
     return [Case(name, about[name], resized(image, sizes[name])) for name, image in zip(sizes, images, strict=True)]
 
 

@@ -1,0 +1,1 @@
+"""Conformance kits: every intermediate result of detecting, in files, for runtimes in other languages."""
