@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections import deque
@@ -20,8 +21,9 @@ from runtimes.preprocess import Image
 
 from .console import run
 from .data.images import find_images, read_image
-from .drawing import draw
+from .drawing import draw, write_picture
 from .files import check_output_folder, replacing
+from .gallery import PAGE, Gallery, check_room, show, writing_gallery
 from .options import ForeignOptions, check_positive, check_thresholds, open_artifact
 from .results import Results, writing_results
 
@@ -55,6 +57,8 @@ class DetectConfig:
     """Images (or batches) that are worked on at a time; unset, one for a camera, else one for each core, 8 at most."""
     max_frames: int | None = None
     """Stop a video or camera after so many frames; Ctrl-C stops it too, and what was seen is kept."""
+    show: bool = False
+    """Write index.html too, a page to look at the pictures in (of video, one frame a second), and open it."""
     foreign: Annotated[ForeignOptions, tyro.conf.arg(name="")] = field(default_factory=ForeignOptions)
 
 
@@ -66,6 +70,8 @@ def command(config: DetectConfig) -> None:
     camera = config.source.isdecimal() and not Path(config.source).exists()
     is_video = camera or Path(config.source).suffix.lower() in VIDEO_SUFFIXES
     pictures = {} if is_video else plan_pictures(find_images(config.source), config.output)
+    if config.show:
+        check_room(config.output, pictures.values())
     video = video_path(config, camera) if is_video else None
     streams = config.streams or (1 if camera else None)
     with open_artifact(
@@ -73,14 +79,28 @@ def command(config: DetectConfig) -> None:
     ) as detector:
         capture = open_video(config.source, camera) if is_video else None
         config.output.mkdir(parents=True, exist_ok=True)
-        with writing_results(config.output / "detections.json") as results:
+        with contextlib.ExitStack() as stack:
+            results = stack.enter_context(writing_results(config.output / "detections.json"))
+            gallery = stack.enter_context(open_gallery(config, detector, video)) if config.show else None
             try:
                 if video is not None and capture is not None:
-                    detect_video(detector, capture, video, None if camera else config.batch, config.max_frames, results)
+                    batch = None if camera else config.batch
+                    detect_video(detector, capture, video, batch, config.max_frames, results, gallery)
                 else:
-                    detect_images(detector, pictures, config.batch, results)
+                    detect_images(detector, pictures, config.batch, results, gallery)
             finally:  # also after Ctrl-C: what is done is kept
-                print(f"{results.count} detections, pictures and detections.json in {config.output}")
+                page = f"; to look at: {config.output / PAGE}" if gallery else ""
+                print(f"{results.count} detections, pictures and detections.json in {config.output}{page}")
+        if config.show:
+            show(config.output / PAGE)
+
+
+def open_gallery(
+    config: DetectConfig, detector: Detector, video: Path | None
+) -> contextlib.AbstractContextManager[Gallery]:
+    """The page of --show."""
+    title = f"{detector.spec.name}: {config.source}"
+    return writing_gallery(config.output, title, detector.spec.class_names, detector.score_threshold, video)
 
 
 def plan_pictures(paths: Sequence[Path], output: Path) -> dict[Path, Path]:
@@ -96,8 +116,10 @@ def plan_pictures(paths: Sequence[Path], output: Path) -> dict[Path, Path]:
     return pictures
 
 
-def detect_images(detector: Detector, pictures: dict[Path, Path], batch: int, results: Results) -> None:
-    """Detect in every image, write its picture, and add to `results` as it goes.
+def detect_images(
+    detector: Detector, pictures: dict[Path, Path], batch: int, results: Results, gallery: Gallery | None = None
+) -> None:
+    """Detect in every image, write its picture, and add to `results` and `gallery` as it goes.
 
     Raises `InvalidInput` at the end where images could not be read; the others are done.
     """
@@ -117,7 +139,10 @@ def detect_images(detector: Detector, pictures: dict[Path, Path], batch: int, re
 
     for detections in detector.detect_stream(images(), batch):
         path, image = waiting.popleft()
-        write_picture(pictures[path], draw(image, detections, detector.spec.class_names))
+        picture = draw(image, detections, detector.spec.class_names)
+        write_picture(pictures[path], picture)
+        if gallery:
+            gallery.add(picture, detections, pictures[path])
         results.add(detections, int(path.stem) if numbered else str(path), detector.spec.category_ids)
     if unread:
         raise InvalidInput(f"{len(unread)} of {len(pictures)} images were left out: {unread[0]}")
@@ -148,16 +173,19 @@ def detect_video(
     batch: int | None,
     max_frames: int | None,
     results: Results,
+    gallery: Gallery | None = None,
 ) -> None:
     """Detect in every frame, write one video, and add to `results` as it goes. Ctrl-C ends the video early.
 
-    batch: frames at a time; None for a camera, of which each frame is detected in before the next is taken.
+    batch: frames at a time; None for a camera, of which each frame is detected in before the next is taken. gallery:
+    gets one frame a second.
     """
     size = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
     known = [int(count) for count in (capture.get(cv2.CAP_PROP_FRAME_COUNT), max_frames or 0) if count > 0]
     interrupted = False
+    rate = capture.get(cv2.CAP_PROP_FPS) or 25
     with replacing(path) as part:
-        writer = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*"mp4v"), capture.get(cv2.CAP_PROP_FPS) or 25, size)
+        writer = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
         if not writer.isOpened():
             raise InvalidInput(f"OpenCV cannot write the video {path}.")
         frames = tqdm(read_frames(capture, max_frames), total=min(known, default=None), unit="frame")
@@ -166,7 +194,10 @@ def detect_video(
             source = remember(frames, waiting)
             found = map(detector, source) if batch is None else detector.detect_stream(source, batch)
             for number, detections in enumerate(found):
-                writer.write(draw(waiting.popleft(), detections, detector.spec.class_names))
+                picture = draw(waiting.popleft(), detections, detector.spec.class_names)
+                writer.write(picture)
+                if gallery and number % max(round(rate), 1) == 0:
+                    gallery.add_frame(picture, detections, number)
                 results.add(detections, number, detector.spec.category_ids)
         except KeyboardInterrupt:
             interrupted = True
@@ -195,16 +226,6 @@ def read_frames(capture: cv2.VideoCapture, limit: int | None) -> Iterator[Image]
             return
         yield frame.astype("uint8", copy=False)
         number += 1
-
-
-def write_picture(path: Path, picture: Image) -> None:
-    """Write in the format of the suffix, as PNG where OpenCV writes no such format."""
-    suffix = path.suffix if path.suffix and cv2.haveImageWriter(f"x{path.suffix}") else ".png"
-    written, content = cv2.imencode(suffix, picture)
-    if not written:
-        raise InvalidInput(f"cannot write {path}.")
-    with replacing(path) as part:
-        part.write_bytes(content.tobytes())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
