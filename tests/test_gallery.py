@@ -208,9 +208,10 @@ def test_a_video_gives_one_frame_a_second(artifact: Artifact, images: list[Image
 
 @pytest.mark.skipif(sys.platform == "win32", reason="names that are no text are Linux's")
 def test_a_name_that_is_no_text(artifact: Artifact, folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "odd").mkdir()
-    (folder / "000.png").rename(tmp_path / "odd" / "f\udcff.png")
-    assert run(artifact, tmp_path / "odd", tmp_path / "out") == 0
+    odd = tmp_path / "o\udcffdd"
+    odd.mkdir()
+    (folder / "000.png").rename(odd / "f\udcff.png")
+    assert run(artifact, odd, tmp_path / "out") == 0
     assert data_of(tmp_path / "out" / "index.html")[0]["file"] == "f%FF.png"
 
 

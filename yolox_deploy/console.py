@@ -19,6 +19,7 @@ from runtimes.errors import MissingBackend, UserError
 COMMANDS = {
     "export": "write a model for a runtime, proven to detect what the checkpoint detects",
     "detect": "find objects in images or video, with pictures and a JSON file",
+    "serving": "lay out an artifact for Triton, DeepStream or OpenVINO Model Server",
     "train": "YOLOX on your images, to a checkpoint that can be exported",
     "evaluate": "COCO's twelve AP and AR figures of an artifact or a checkpoint",
     "data": "what is wrong with a data set, and what is in it, before a training",

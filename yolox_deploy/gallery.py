@@ -88,13 +88,14 @@ def script_json(value: Any) -> str:
 
 
 def _start(title: str, about: dict[str, Any]) -> str:
+    title = html.escape(title.encode("utf-8", "replace").decode("utf-8"))  # names of files need not be text
     head = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
-        f"<title>{html.escape(title)}</title>\n<style>\n{STYLE.read_text(encoding='utf-8')}</style></head>\n<body>\n"
+        f"<title>{title}</title>\n<style>\n{STYLE.read_text(encoding='utf-8')}</style></head>\n<body>\n"
     )
     return (
-        f"{head}<header><h1>{html.escape(title)}</h1>\n{BODY.read_text(encoding='utf-8')}"
+        f"{head}<header><h1>{title}</h1>\n{BODY.read_text(encoding='utf-8')}"
         f'<script type="application/json" id="about">{script_json(about)}</script>\n'
         '<script type="application/json" id="pictures">['
     )
