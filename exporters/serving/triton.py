@@ -110,11 +110,11 @@ def readme(served: Served) -> str:
     name, spec = served.name, served.spec
     return f"""# {spec.name} for Triton Inference Server
 
-This folder is a model repository. The Python backend needs NumPy and OpenCV:
+This folder is a model repository. The Python backend needs NumPy, of version 1 for many of Triton's, and OpenCV:
 
 ```
 docker run --rm -it -p 8000:8000 -p 8001:8001 -v "$PWD":/models nvcr.io/nvidia/tritonserver:XX.YY-py3 bash -c \\
-    "pip install numpy opencv-python-headless && tritonserver --model-repository=/models"
+    "pip install 'numpy<2' 'opencv-python-headless<4.12' && tritonserver --model-repository=/models"
 ```
 
 `{name}` takes the bytes of an image file (JPEG, PNG, what OpenCV reads) and gives `xyxy` (n, 4) in pixels of the image,

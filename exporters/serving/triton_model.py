@@ -39,8 +39,10 @@ class TritonPythonModel:
         try:
             content = pb_utils.get_input_tensor_by_name(request, "image").as_numpy().reshape(-1)[0]
             found = self._detect(read_image(content))
-        except (InvalidInput, pb_utils.TritonModelException) as error:
-            return pb_utils.InferenceResponse(output_tensors=[], error=pb_utils.TritonError(str(error)))
+        except InvalidInput as error:
+            return failure(str(error), pb_utils.TritonError.INVALID_ARG)
+        except pb_utils.TritonModelException as error:  # of the network
+            return failure(str(error), pb_utils.TritonError.INTERNAL)
         names = [self.spec.class_names[class_id].encode() for class_id in found.class_id]
         return pb_utils.InferenceResponse(
             output_tensors=[
@@ -67,6 +69,10 @@ class TritonPythonModel:
         output = pb_utils.get_output_tensor_by_name(response, "output").as_numpy()
         first = output if self.spec.nms else output[:1]
         return postprocess(first, ratios, self.spec, self.score_threshold, self.nms_threshold)[0]
+
+
+def failure(message: str, code: Any) -> Any:
+    return pb_utils.InferenceResponse(output_tensors=[], error=pb_utils.TritonError(message, code))
 
 
 def read_image(content: bytes) -> Image:
