@@ -86,7 +86,7 @@ def test_the_network_in_triton() -> None:
 @pytest.mark.parametrize("name", ["toys", 'a "b" ä', "..", "<script>"])
 def test_triton_reads_its_files(name: str) -> None:
     """By Triton's own protobuf definition."""
-    messages = pytest.importorskip("tritonclient.grpc.model_config_pb2", reason="needs tritonclient[grpc]")
+    messages = pytest.importorskip("tritonclient.grpc.model_config_pb2", reason="needs tritonclient and grpcio")
     from google.protobuf import text_format
 
     one = served(batch=None, uint8_input=True, name=name)
@@ -148,6 +148,9 @@ def test_triton_detects_what_we_detect(triton_model: ModuleType, artifact: Artif
     for response in responses[5:]:  # an error of its own, and of nobody else
         assert response.error().code == fake_triton.TritonError.INVALID_ARG
         assert response.error().message() == "this is not an image that OpenCV reads."
+    model.spec = replace(model.spec, batch=3)  # is filled up, and the copies are forgotten
+    (response,) = model.execute([fake_triton.request_of(files[2])])
+    assert response.output_tensors[0].as_numpy().shape == expected[2].xyxy.shape
     model.initialize(model_config((0.02, 0.65), "another"))
     (response,) = model.execute([fake_triton.request_of(files[0])])
     assert response.error().message() == "there is no model another"
