@@ -31,6 +31,7 @@ from runtimes.openvino import RT_INFO
 from runtimes.postprocess import best_rows, corners
 from runtimes.preprocess import Image, preprocess
 from runtimes.spec import GraphNMS
+from runtimes.trt_engine import EngineInfo
 from tests import fake_triton
 from yolox_deploy import serving
 
@@ -275,6 +276,21 @@ def test_an_engine_in_deepstream_brings_what_it_was_built_from(tmp_path: Path) -
         text = (folder / "config_infer_primary.txt").read_text()
         assert "model-engine-file=model.engine\n" in text
         assert ("onnx-file=model.onnx\n" in text) == (len(files) == 2)
+
+
+def test_an_engine_in_triton_takes_what_it_was_built_for(tmp_path: Path) -> None:
+    (tmp_path / "model.engine").write_text("a plan")
+    (tmp_path / "spec.json").write_text(replace(PLAIN, batch=None).to_json())
+    info = EngineInfo(
+        library="tensorrt", version="10", gpu="a GPU", compute_capability="9.0", driver=None, precision="fp16",
+        flags=(), profile=(1, 4, 32), optimization_level=None, workspace_mib=None, onnx_sha256="", engine_sha256="",
+        build_seconds=1.0, rebuild="",
+    )  # fmt: skip
+    (tmp_path / "engine.json").write_text(info.to_json())
+    assert lay_out(tmp_path, tmp_path / "out", "--server", "triton") == 0
+    network = tmp_path / "out" / "triton" / "toys-network"
+    assert (network / "1" / "model.plan").read_text() == "a plan"
+    assert 'backend: "tensorrt"\nmax_batch_size: 32\n' in (network / "config.pbtxt").read_text()
 
 
 HEADER = """// The part of DeepStream's header that the parser uses, with the same names and types.

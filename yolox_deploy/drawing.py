@@ -50,10 +50,10 @@ def _draw_label(picture: Image, text: str, left: int, top: int, colour: tuple[in
     cv2.putText(picture, text, (left + 1, base - below), FONT, size, ink, thickness, cv2.LINE_AA)
 
 
-def write_picture(path: Path, picture: Image, quality: int = 95) -> None:
-    """Write in the format of the suffix, as PNG where OpenCV writes no such format. quality: of a JPEG, 0 to 100."""
+def write_picture(path: Path, picture: Image, quality: int | None = None) -> None:
+    """Write in the format of the suffix, as PNG where OpenCV writes no such format. quality: of a JPEG."""
     suffix = path.suffix if path.suffix and cv2.haveImageWriter(f"x{path.suffix}") else ".png"
-    written, content = cv2.imencode(suffix, picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    written, content = cv2.imencode(suffix, picture, [] if quality is None else [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not written:
         raise InvalidInput(f"cannot write {path}.")
     with replacing(path) as part:
