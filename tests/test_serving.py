@@ -31,7 +31,7 @@ from runtimes.openvino import RT_INFO
 from runtimes.postprocess import best_rows, corners
 from runtimes.preprocess import Image, preprocess
 from runtimes.spec import GraphNMS
-from runtimes.trt_engine import EngineInfo
+from runtimes.trt_engine import EngineInfo, sha256
 from tests import fake_triton
 from yolox_deploy import serving
 
@@ -283,14 +283,17 @@ def test_an_engine_in_triton_takes_what_it_was_built_for(tmp_path: Path) -> None
     (tmp_path / "spec.json").write_text(replace(PLAIN, batch=None).to_json())
     info = EngineInfo(
         library="tensorrt", version="10", gpu="a GPU", compute_capability="9.0", driver=None, precision="fp16",
-        flags=(), profile=(1, 4, 32), optimization_level=None, workspace_mib=None, onnx_sha256="", engine_sha256="",
-        build_seconds=1.0, rebuild="",
+        flags=(), profile=(1, 4, 32), optimization_level=None, workspace_mib=None, onnx_sha256="", build_seconds=1.0, rebuild="",
+        engine_sha256=sha256(b"a plan"),
     )  # fmt: skip
     (tmp_path / "engine.json").write_text(info.to_json())
     assert lay_out(tmp_path, tmp_path / "out", "--server", "triton") == 0
     network = tmp_path / "out" / "triton" / "toys-network"
     assert (network / "1" / "model.plan").read_text() == "a plan"
     assert 'backend: "tensorrt"\nmax_batch_size: 32\n' in (network / "config.pbtxt").read_text()
+    (tmp_path / "model.engine").write_text("another plan")
+    with pytest.raises(InvalidInput, match=r"not the file that engine\.json tells of"):
+        open_served(tmp_path)
 
 
 HEADER = """// The part of DeepStream's header that the parser uses, with the same names and types.

@@ -10,7 +10,7 @@ from pathlib import Path
 from runtimes.detector import MOST_AT_A_TIME
 from runtimes.errors import InvalidInput
 from runtimes.load import load, model_file
-from runtimes.proof import check_proven
+from runtimes.proof import check_proven, sha256_file
 from runtimes.spec import ModelSpec
 from runtimes.trt_engine import EngineInfo
 
@@ -52,10 +52,18 @@ def open_served(artifact: Path) -> Served:
     if model.suffix == ".rtx":
         raise InvalidInput("no server here runs TensorRT-RTX, which is for desktops: export --target trt or onnx.")
     if model.suffix == ".engine":
-        check_proven(model)
-        return Served(model, ModelSpec.read(model.with_name("spec.json")), EngineInfo.read(model).profile)
+        return _open_engine(model)
     with load(model) as detector:
         return Served(model, detector.spec)
+
+
+def _open_engine(model: Path) -> Served:
+    """An engine runs where it was built, which need not be here: only its files are checked."""
+    check_proven(model)
+    info = EngineInfo.read(model)
+    if sha256_file(model) != info.engine_sha256:
+        raise InvalidInput(f"{model} is damaged, or not the file that engine.json tells of: build it anew.")
+    return Served(model, ModelSpec.read(model.with_name("spec.json")), info.profile)
 
 
 def write_labels(path: Path, spec: ModelSpec) -> None:

@@ -110,8 +110,8 @@ def readme(served: Served) -> str:
     name, spec = served.name, served.spec
     return f"""# {spec.name} for Triton Inference Server
 
-This folder is a model repository; start the server from here. Its Python backend needs OpenCV and NumPy 1 (Triton 2.51's
-crashes with NumPy 2):
+This folder is a model repository; start the server from here. Its Python backend needs OpenCV and NumPy 1
+(that of Triton 2.51 crashes with NumPy 2):
 
 ```
 docker run --rm -it -p 8000:8000 -p 8001:8001 -v "$PWD":/models nvcr.io/nvidia/tritonserver:XX.YY-py3 bash -c \\
