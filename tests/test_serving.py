@@ -283,8 +283,8 @@ def test_an_engine_in_triton_takes_what_it_was_built_for(tmp_path: Path) -> None
     (tmp_path / "spec.json").write_text(replace(PLAIN, batch=None).to_json())
     info = EngineInfo(
         library="tensorrt", version="10", gpu="a GPU", compute_capability="9.0", driver=None, precision="fp16",
-        flags=(), profile=(1, 4, 32), optimization_level=None, workspace_mib=None, onnx_sha256="", build_seconds=1.0, rebuild="",
-        engine_sha256=sha256(b"a plan"),
+        flags=(), profile=(1, 4, 32), optimization_level=None, workspace_mib=None, onnx_sha256="",
+        build_seconds=1.0, rebuild="", engine_sha256=sha256(b"a plan"),
     )  # fmt: skip
     (tmp_path / "engine.json").write_text(info.to_json())
     assert lay_out(tmp_path, tmp_path / "out", "--server", "triton") == 0
