@@ -48,7 +48,7 @@ def completed(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., set[str
         (["ex"], {"export"}),
         ([""], {*COMMANDS, "-h", "--help"}),
         (["export", "--tar"], {"--target"}),
-        (["export", "--target", ""], {"onnx", "openvino", "ncnn", "trt", "trt-rtx"}),
+        (["export", "--target", ""], {"onnx", "openvino", "ncnn", "trt", "trt-rtx", "web"}),
         (["export", "--target", "onnx", "op"], {"openvino"}),
         (["export", "--opset", "2"], {"20", "21", "22"}),
         (["evaluate", "m.onnx", "--preprocessing", ""], {"official", "legacy"}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from benchmarks.kit import __main__ as kit
 from benchmarks.kit import score
 from benchmarks.parity import __main__ as parity
 from runtimes.errors import UserError
-from yolox_deploy import checkpoint, doctor, evaluate, export
+from yolox_deploy import checkpoint, detect, doctor, evaluate, export, serving
 from yolox_deploy.data import __main__ as data
 from yolox_deploy.data.scenes import main as draw_scenes
 from yolox_deploy.json_output import NotPassed, json_output
@@ -154,3 +155,27 @@ def test_where_no_file_can_be_written_nothing_is_done(tmp_path: Path, capsys: py
     printed = capsys.readouterr()
     assert (printed.out, printed.err) == ("", f"error: --json {tmp_path} is a folder, not a file.\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_detect(
+    exported: tuple[Path, dict[str, Any]], scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, images, output = exported[0], tmp_path / "images", tmp_path / "out"
+    shutil.copytree(scenes / "val", images)
+    arguments = [str(folder), str(images), "--output", str(output), "--json", "-"]
+    capsys.readouterr()
+    assert detect.main(arguments) == 0
+    count = len(json.loads((output / "detections.json").read_text()))
+    result = json.loads(capsys.readouterr().out)
+    assert result == {"detections": count, "images": 2, "left_out": [], "output": str(output)}
+    (images / "text.png").write_text("no image")
+    assert detect.main(arguments) == 1
+    result = json.loads(capsys.readouterr().out)
+    assert (result["detections"], result["images"]) == (count, 3)
+    assert result["left_out"] == [f"{images / 'text.png'} is not an image that OpenCV reads."]
+
+
+def test_serving(exported: tuple[Path, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert serving.main([str(exported[0]), "--server", "ovms", "--output", str(tmp_path), "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"folders": {"ovms": str(tmp_path / "ovms")}}

@@ -1,4 +1,4 @@
-"""python -m yolox_deploy.checkpoint: what a checkpoint holds, and conversion between formats."""
+"""yolox-deploy checkpoint: what a checkpoint holds, and conversion between formats."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from runtimes.errors import InvalidInput
+from runtimes.spec import is_name
 
 from .console import require, run
 from .files import check_output_file
@@ -57,6 +58,7 @@ def facts(checkpoint: Checkpoint) -> dict[str, Any]:
         "names_in_file": bool(checkpoint.class_names),
         "format": checkpoint.source,
         "weights": checkpoint.weights,
+        "finite": checkpoint.first_not_finite() is None,
         "parameters": count_parameters(model),
         "gflops": count_gflops(model, height, width),
         "input_size": (height, width),
@@ -70,12 +72,14 @@ def describe(found: dict[str, Any]) -> str:
 
     names = found["class_names"]
     origin = "" if found["names_in_file"] else " (not in the file; COCO's where there are 80)"
-    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    shown = ", ".join(name if is_name(name) else ascii(name) for name in names[:5]) + (
+        ", ..." if len(names) > 5 else ""
+    )
     lines = {
         "variant": found["variant"],
         "classes": f"{found['num_classes']}: {shown}{origin}",
         "format": found["format"],
-        "weights": found["weights"],
+        "weights": found["weights"] + ("" if found["finite"] else "; some are NaN or infinite"),
         "parameters": f"{found['parameters']:,}",
         "GFLOPs": "{:.2f} at {}x{}".format(found["gflops"], *found["input_size"]),
         "normalisation": "none, BGR 0..255 (not in the file; for release 0.0.1, export --preprocessing legacy)",

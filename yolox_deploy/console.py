@@ -20,6 +20,7 @@ from .parsing import Config, parse
 COMMANDS = {
     "export": ("yolox_deploy.export", "write a model for a runtime, proven to detect the same"),
     "detect": ("yolox_deploy.detect", "find objects in images or video: pictures and a JSON file"),
+    "serving": ("yolox_deploy.serving", "lay out an artifact for Triton, DeepStream or OpenVINO"),
     "train": ("yolox_deploy.train", "YOLOX on your images, to a checkpoint for export"),
     "evaluate": ("yolox_deploy.evaluate", "COCO's AP and AR figures of an artifact or a checkpoint"),
     "data": ("yolox_deploy.data.__main__", "what is wrong with a data set, and what is in it"),

@@ -1,16 +1,16 @@
-"""python -m yolox_deploy.detect: objects in images or video. Runs without torch."""
+"""yolox-deploy detect: objects in images or video. Runs without torch."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import cv2
 import tyro
 from tqdm import tqdm
 
@@ -20,12 +20,13 @@ from runtimes.preprocess import Image
 
 from .console import run
 from .data.images import find_images, read_image
-from .drawing import draw
-from .files import check_output_folder, replacing
-from .options import ForeignOptions, check_positive, check_thresholds, open_artifact
+from .drawing import draw, write_picture
+from .files import check_output_folder
+from .gallery import PAGE, Gallery, check_room, show, writing_gallery
+from .json_output import NotPassed
+from .options import ForeignOptions, Json, check_positive, check_thresholds, open_artifact
 from .results import Results, writing_results
-
-VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"}
+from .video import VIDEO_SUFFIXES, detect_video, open_video
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,15 @@ class DetectConfig:
     """Images (or batches) that are worked on at a time; unset, one for a camera, else one for each core, 8 at most."""
     max_frames: int | None = None
     """Stop a video or camera after so many frames; Ctrl-C stops it too, and what was seen is kept."""
-    foreign: Annotated[ForeignOptions, tyro.conf.arg(name="")] = field(default_factory=ForeignOptions)
+    show: bool = False
+    """Write index.html too, a page to look at the pictures in (of video, one frame a second), and open it."""
+    json: Json = None
+    """File for a summary as JSON, {"detections", "images", "left_out", "output"}; "-" is standard output, which then
+    holds nothing else."""
+    foreign: Annotated[ForeignOptions, tyro.conf.arg(name="foreign ONNX")] = field(default_factory=ForeignOptions)
 
 
-def command(config: DetectConfig) -> None:
+def command(config: DetectConfig) -> dict[str, Any]:
     check_thresholds(score_threshold=config.score_threshold, nms_threshold=config.nms_threshold)
     check_positive(batch=config.batch, threads=config.threads, streams=config.streams)
     check_positive(max_frames=config.max_frames)
@@ -66,6 +72,8 @@ def command(config: DetectConfig) -> None:
     camera = config.source.isdecimal() and not Path(config.source).exists()
     is_video = camera or Path(config.source).suffix.lower() in VIDEO_SUFFIXES
     pictures = {} if is_video else plan_pictures(find_images(config.source), config.output)
+    if config.show:
+        check_room(config.output, pictures.values())
     video = video_path(config, camera) if is_video else None
     streams = config.streams or (1 if camera else None)
     with open_artifact(
@@ -73,14 +81,35 @@ def command(config: DetectConfig) -> None:
     ) as detector:
         capture = open_video(config.source, camera) if is_video else None
         config.output.mkdir(parents=True, exist_ok=True)
-        with writing_results(config.output / "detections.json") as results:
+        with contextlib.ExitStack() as stack:
+            results = stack.enter_context(writing_results(config.output / "detections.json"))
+            gallery = stack.enter_context(open_gallery(config, detector, video)) if config.show else None
+            left_out: list[str] = []
             try:
                 if video is not None and capture is not None:
-                    detect_video(detector, capture, video, None if camera else config.batch, config.max_frames, results)
+                    batch = None if camera else config.batch
+                    detect_video(detector, capture, video, batch, config.max_frames, results, gallery)
                 else:
-                    detect_images(detector, pictures, config.batch, results)
+                    left_out = detect_images(detector, pictures, config.batch, results, gallery)
             finally:  # also after Ctrl-C: what is done is kept
-                print(f"{results.count} detections, pictures and detections.json in {config.output}")
+                page = f"; to look at: {config.output / PAGE}" if gallery else ""
+                print(f"{results.count} detections, pictures and detections.json in {config.output}{page}")
+        if config.show:
+            show(config.output / PAGE)
+    images = len(pictures) or None
+    summary = {"detections": results.count, "images": images, "left_out": left_out, "output": str(config.output)}
+    if left_out:
+        print("\n".join(f"left out: {why}" for why in left_out), file=sys.stderr)
+        raise NotPassed(f"{len(left_out)} of {images} images were left out.", summary)
+    return summary
+
+
+def open_gallery(
+    config: DetectConfig, detector: Detector, video: Path | None
+) -> contextlib.AbstractContextManager[Gallery]:
+    """The page of --show."""
+    title = f"{detector.spec.name}: {config.source}"
+    return writing_gallery(config.output, title, detector.spec.class_names, detector.score_threshold, video)
 
 
 def plan_pictures(paths: Sequence[Path], output: Path) -> dict[Path, Path]:
@@ -96,42 +125,35 @@ def plan_pictures(paths: Sequence[Path], output: Path) -> dict[Path, Path]:
     return pictures
 
 
-def detect_images(detector: Detector, pictures: dict[Path, Path], batch: int, results: Results) -> None:
-    """Detect in every image, write its picture, and add to `results` as it goes.
+def detect_images(
+    detector: Detector, pictures: dict[Path, Path], batch: int, results: Results, gallery: Gallery | None = None
+) -> list[str]:
+    """Detect in every image, write its picture, and add to `results` and `gallery` as it goes.
 
-    Raises `InvalidInput` at the end where images could not be read, each of which is named; the others are done.
+    Returns why images could not be read, a sentence for each; the others are done.
     """
     stems = [path.stem for path in pictures]
     numbered = all(stem.isdecimal() for stem in stems) and len(set(stems)) == len(stems)
     waiting: deque[tuple[Path, Image]] = deque()  # images that are being detected in, to draw on
-    unread: list[InvalidInput] = []
+    unread: list[str] = []
 
     def images() -> Iterator[Image]:
         for path in tqdm(pictures, unit="image", desc=detector.spec.name):
             try:
                 waiting.append((path, read_image(path)))
             except InvalidInput as error:
-                unread.append(error)
+                unread.append(str(error))
                 continue
             yield waiting[-1][1]
 
     for detections in detector.detect_stream(images(), batch):
         path, image = waiting.popleft()
-        write_picture(pictures[path], draw(image, detections, detector.spec.class_names))
+        picture = draw(image, detections, detector.spec.class_names)
+        write_picture(pictures[path], picture)
+        if gallery:
+            gallery.add(picture, detections, pictures[path])
         results.add(detections, int(path.stem) if numbered else str(path), detector.spec.category_ids)
-    if unread:
-        print("\n".join(f"left out: {error}" for error in unread), file=sys.stderr)
-        raise InvalidInput(f"{len(unread)} of {len(pictures)} images were left out.")
-
-
-def open_video(source: str, camera: bool) -> cv2.VideoCapture:
-    """Open a video file or a camera. Raises `InvalidInput` where that fails."""
-    if not camera and not Path(source).exists():
-        raise InvalidInput(f"{source} does not exist (patterns are for images; give one video at a time).")
-    capture = cv2.VideoCapture(int(source) if camera else source)
-    if not capture.isOpened():
-        raise InvalidInput(f"cannot open {'camera ' if camera else ''}{source}.")
-    return capture
+    return unread
 
 
 def video_path(config: DetectConfig, camera: bool) -> Path:
@@ -140,72 +162,6 @@ def video_path(config: DetectConfig, camera: bool) -> Path:
     if not camera and path.absolute() == Path(config.source).absolute():
         raise InvalidInput(f"the video would replace {path} itself; choose another --output.")
     return path
-
-
-def detect_video(
-    detector: Detector,
-    capture: cv2.VideoCapture,
-    path: Path,
-    batch: int | None,
-    max_frames: int | None,
-    results: Results,
-) -> None:
-    """Detect in every frame, write one video, and add to `results` as it goes. Ctrl-C ends the video early.
-
-    batch: frames at a time; None for a camera, of which each frame is detected in before the next is taken.
-    """
-    size = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
-    known = [int(count) for count in (capture.get(cv2.CAP_PROP_FRAME_COUNT), max_frames or 0) if count > 0]
-    interrupted = False
-    with replacing(path) as part:
-        writer = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*"mp4v"), capture.get(cv2.CAP_PROP_FPS) or 25, size)
-        if not writer.isOpened():
-            raise InvalidInput(f"OpenCV cannot write the video {path}.")
-        frames = tqdm(read_frames(capture, max_frames), total=min(known, default=None), unit="frame")
-        waiting: deque[Image] = deque()  # frames that are being detected in, to draw on
-        try:
-            source = remember(frames, waiting)
-            found = map(detector, source) if batch is None else detector.detect_stream(source, batch)
-            for number, detections in enumerate(found):
-                writer.write(draw(waiting.popleft(), detections, detector.spec.class_names))
-                results.add(detections, number, detector.spec.category_ids)
-        except KeyboardInterrupt:
-            interrupted = True
-        finally:
-            writer.release()
-            capture.release()
-        if frames.n and not cv2.VideoCapture(str(part)).isOpened():  # OpenCV says nothing when the disk is full
-            raise OSError(f"{path} could not be written to its end: is the disk full?")
-    if interrupted:
-        raise KeyboardInterrupt
-
-
-def remember(frames: Iterable[Image], waiting: deque[Image]) -> Iterator[Image]:
-    """The frames, each appended to `waiting` as it is given out."""
-    for frame in frames:
-        waiting.append(frame)
-        yield frame
-
-
-def read_frames(capture: cv2.VideoCapture, limit: int | None) -> Iterator[Image]:
-    """Frames until the video ends, or `limit` of them."""
-    number = 0
-    while limit is None or number < limit:
-        found, frame = capture.read()
-        if not found:
-            return
-        yield frame.astype("uint8", copy=False)
-        number += 1
-
-
-def write_picture(path: Path, picture: Image) -> None:
-    """Write in the format of the suffix, as PNG where OpenCV writes no such format."""
-    suffix = path.suffix if path.suffix and cv2.haveImageWriter(f"x{path.suffix}") else ".png"
-    written, content = cv2.imencode(suffix, picture)
-    if not written:
-        raise InvalidInput(f"cannot write {path}.")
-    with replacing(path) as part:
-        part.write_bytes(content.tobytes())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

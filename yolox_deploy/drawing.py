@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 
 from runtimes.detections import Detections
+from runtimes.errors import InvalidInput
 from runtimes.preprocess import Image
+
+from .files import replacing
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 
@@ -44,3 +48,13 @@ def _draw_label(picture: Image, text: str, left: int, top: int, colour: tuple[in
     dark = sum(colour) > 384
     ink = (0, 0, 0) if dark else (255, 255, 255)
     cv2.putText(picture, text, (left + 1, base - below), FONT, size, ink, thickness, cv2.LINE_AA)
+
+
+def write_picture(path: Path, picture: Image, quality: int | None = None) -> None:
+    """Write in the format of the suffix, as PNG where OpenCV writes no such format. quality: of a JPEG."""
+    suffix = path.suffix if path.suffix and cv2.haveImageWriter(f"x{path.suffix}") else ".png"
+    written, content = cv2.imencode(suffix, picture, [] if quality is None else [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not written:
+        raise InvalidInput(f"cannot write {path}.")
+    with replacing(path) as part:
+        part.write_bytes(content.tobytes())

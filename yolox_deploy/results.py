@@ -45,19 +45,26 @@ class Results:
 
 @contextlib.contextmanager
 def writing_results(path: Path) -> Iterator[Results]:
-    """A results file, which takes the place of `path` at the end, also where the block fails or is interrupted.
+    """A results file, kept whatever happens; see `writing_kept`."""
+    with writing_kept(path, "[", "\n]\n") as file:
+        yield Results(file)
 
-    It is written on the way, one entry a line: however many there are, they take no memory, and nobody who pressed
-    Ctrl-C waits for them.
+
+@contextlib.contextmanager
+def writing_kept(path: Path, start: str, end: str) -> Iterator[TextIO]:
+    """A text file, which takes the place of `path` at the end, also where the block fails or is interrupted.
+
+    It is written on the way, between `start` and `end`: however much there is, it takes no memory, and nobody who
+    pressed Ctrl-C waits for it.
     """
     failure: BaseException | None = None
     with replacing(path) as part:
         with part.open("w", encoding="utf-8") as file:
-            file.write("[")
+            file.write(start)
             try:
-                yield Results(file)
+                yield file
             except (Exception, KeyboardInterrupt) as error:
                 failure = error
-            file.write("\n]\n")
+            file.write(end)
     if failure:
         raise failure

@@ -40,7 +40,7 @@ def _refuse(dataset: Dataset, path: Path) -> Dataset:
     """Raise `InvalidInput` for the first entry that is wrong; say what is left out without harm."""
     refused = [fault for fault in dataset.faults if fault.rule.refused]
     if refused:
-        others = f"; `yolox-deploy data {path}` lists {len(refused) - 1} more" if len(refused) > 1 else ""
+        others = f"; `yolox-deploy data {path}` lists {len(refused) - 1} more, at least" if len(refused) > 1 else ""
         raise InvalidInput(f"{str(refused[0]).removesuffix('.')}{others}.")
     counts = Counter(fault.kind for fault in dataset.faults)
     for kind, count in counts.items():

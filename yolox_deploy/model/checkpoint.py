@@ -51,9 +51,14 @@ class Checkpoint:
 
     def require_finite(self) -> None:
         """Raise `InvalidInput` for the weights of a training that diverged."""
-        for name, value in self.state_dict.items():
-            if value.is_floating_point() and not value.isfinite().all():
-                raise InvalidInput(f"{self.path} holds NaN or infinite weights, in {name}: it detects nothing.")
+        name = self.first_not_finite()
+        if name is not None:
+            raise InvalidInput(f"{self.path} holds NaN or infinite weights, in {name}: it detects nothing.")
+
+    def first_not_finite(self) -> str | None:
+        """The name of a tensor with NaN or infinity, where there is one."""
+        tensors = ((name, value) for name, value in self.state_dict.items() if value.is_floating_point())
+        return next((name for name, value in tensors if not value.isfinite().all()), None)
 
     def require(self, variant: VariantName | None, num_classes: int | None) -> None:
         """Raise `InvalidInput`, naming both, where the user asked for something else than the file holds."""

@@ -1,0 +1,1 @@
+"""What inference servers need around an artifact: folders that they load as they are."""
