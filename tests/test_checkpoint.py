@@ -328,3 +328,15 @@ def test_the_command_says_what_a_file_is_and_converts(
     before = converted.read_bytes()
     assert command.main([str(path), "--convert", "official", "--output", str(converted)]) == 1
     assert converted.read_bytes() == before
+
+
+def test_names_that_steer_a_terminal_and_weights_that_are_no_numbers_are_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state_dict = YOLOX("yolox-nano", 2).state_dict()
+    state_dict["head.stems.0.conv.weight"][0, 0] = float("nan")
+    torch.save({"model": state_dict, "class_names": ["\x1b[2J", "dog"]}, tmp_path / "odd.pth")
+    assert command.main([str(tmp_path / "odd.pth")]) == 0
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed and r"2: '\x1b[2J', dog" in printed
+    assert "some are NaN or infinite" in " ".join(printed.split())

@@ -72,9 +72,8 @@ def describe(found: dict[str, Any]) -> str:
 
     names = found["class_names"]
     origin = "" if found["names_in_file"] else " (not in the file; COCO's where there are 80)"
-    shown = ", ".join(name if is_name(name) else ascii(name) for name in names[:5]) + (
-        ", ..." if len(names) > 5 else ""
-    )
+    plain = [name if is_name(name) else ascii(name) for name in names]  # some would steer the terminal
+    shown = ", ".join(plain[:5]) + (", ..." if len(plain) > 5 else "")
     lines = {
         "variant": found["variant"],
         "classes": f"{found['num_classes']}: {shown}{origin}",
