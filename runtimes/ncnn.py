@@ -116,8 +116,12 @@ class NcnnRequest:
         """See `Request.run`."""
         for mat, place in zip(self._mats, self._outputs, strict=True):
             # A layer that works in place asks who else holds its input, which a Mat over foreign memory cannot say.
-            [output] = extract(self._net, mat if self._reads_only else mat.clone(), (OUTPUT,), self._pools)
-            place[...] = output  # which is memory of the pool
+            output = None
+            try:
+                [output] = extract(self._net, mat if self._reads_only else mat.clone(), (OUTPUT,), self._pools)
+                place[...] = output
+            finally:
+                output = None  # memory of the pool, which an error's traceback must not hold when the pool has gone
         outputs: Floats = self._outputs.transpose(0, 2, 1)
         return outputs
 
@@ -163,13 +167,19 @@ def extract(net: Any, pixels: Any, names: Sequence[str], pools: Sequence[Any] = 
     if pools:
         extractor.set_blob_allocator(pools[0])
         extractor.set_workspace_allocator(pools[1])
-    found, code = [], extractor.input(INPUT, pixels)
-    for name in names:
-        failed, value = extractor.extract(name)
-        if code or failed:
-            extractor.clear()  # what it holds has to go before the pools, and the error may outlive both
-            raise InvalidInput("NCNN could not run the model; it may be short of memory.")
-        found.append(value)
+    found, value, code = [], None, extractor.input(INPUT, pixels)
+    try:
+        for name in names:
+            failed, value = extractor.extract(name)
+            if code or failed:
+                raise InvalidInput("NCNN could not run the model; it may be short of memory.")
+            found.append(value)
+    except BaseException:
+        found.clear()
+        raise
+    finally:  # all that lies in the pools has to go before them, and the traceback of Ctrl-C may outlive them
+        value = None
+        extractor.clear()
     return found
 
 

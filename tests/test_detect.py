@@ -101,8 +101,36 @@ def test_ctrl_c_keeps_what_is_done(
     monkeypatch.setattr(detect, "read_image", interrupt)
     output = tmp_path / "out"
     assert detect.main([str(artifact.folder), str(folder), "--output", str(output), "--score-threshold", "0.02"]) == 130
-    assert {entry["image_id"] for entry in json.loads((output / "detections.json").read_text())} <= {0, 1, 2}
+    monkeypatch.undo()
+    whole = run(artifact, folder, tmp_path / "whole")
+    expected = [entry for entry in whole if entry["image_id"] < 3]
+    assert json.loads((output / "detections.json").read_text()) == expected != []
     assert (output / "002.png").exists()
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from exporters.lock import only_here
+with only_here(Path(sys.argv[1]), "busy"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_run_into_one_folder_is_refused(
+    artifact: Artifact, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They would write to one file."""
+    output, command = tmp_path / "out", [sys.executable, "-c", HOLD, str(tmp_path / "out" / ".detect.lock")]
+    arguments = [str(artifact.folder), str(folder), "--output", str(output)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"held\n"
+        assert detect.main(arguments) == 1
+        assert f"another process detects into {output}" in capsys.readouterr().err
+        other.communicate()
+    assert detect.main(arguments) == 0
+    assert not (output / ".detect.lock").exists()
 
 
 @pytest.mark.parametrize("name", ["photo", "photo.jfif", "f\udcff.png"])
@@ -154,7 +182,7 @@ def test_a_video_that_the_disk_does_not_hold_is_an_error(
 def test_it_runs_without_torch(
     artifact: Artifact, folder: Path, tmp_path: Path, run_without: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    missing = ["torch", "onnx", "onnxsim", "onnxscript", "hotcoco", "exporters"]
+    missing = ["torch", "onnx", "onnxsim", "onnxscript", "hotcoco"]
     done = run_without(missing, "detect", str(artifact.folder), str(folder), "--output", str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "detections.json").exists()

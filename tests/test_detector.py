@@ -200,7 +200,7 @@ def test_every_stream_is_warmed_up() -> None:
     Detector(runtime, streams=3).warmup(1)
     assert runtime.made == runtime.most_at_work == 3
     for wrong in (0, None, "2", 2.5, True):
-        with pytest.raises(InvalidInput, match="streams must be at least 1, not"):
+        with pytest.raises(InvalidInput, match="streams must be a number from 1 to 4096, not"):
             Detector(runtime, streams=wrong)  # type: ignore[arg-type]
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -45,3 +47,46 @@ def test_what_was_added_before_an_error_is_kept(error: type[BaseException], tmp_
         raise error
     assert json.loads(path.read_text()) == EXPECTED[:2]
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_it_is_written_on_the_way(tmp_path: Path) -> None:
+    """So that it takes no memory, and no time at the end."""
+    with writing_results(tmp_path / "detections.json") as results:
+        sizes = []
+        for _ in range(3):
+            results.add(SOME, 1, CATEGORIES)
+            [part] = tmp_path.iterdir()
+            sizes.append(part.stat().st_size)
+    assert sizes[2] - sizes[1] == sizes[1] - sizes[0] > 0
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from test_results import CATEGORIES, SOME
+from yolox_deploy.results import writing_results
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then a write past the limit fails, as on a full disk
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), -1))
+try:
+    with writing_results(Path(sys.argv[1])) as results:
+        for number in range(100):
+            results.add(SOME, number, CATEGORIES)
+except OSError as error:
+    print(results.count)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits the size of a file")
+@pytest.mark.parametrize("limit", [1000, 1001, 1090, 1100])
+def test_a_full_disk_leaves_whole_results(limit: int, tmp_path: Path) -> None:
+    """The images before the one that no longer fitted, whole, wherever in it the write ended; or the old file."""
+    path = tmp_path / "detections.json"
+    path.write_text("[]")
+    command = [sys.executable, "-c", FULL_DISK, str(path), str(Path(__file__).parent), str(limit)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    kept = json.loads(path.read_text())
+    assert len(kept) == int(done.stdout) and len(kept) % 2 == 0
+    assert [entry["image_id"] for entry in kept] == sorted([*range(len(kept) // 2)] * 2)
+    assert len(kept) > 0 and list(tmp_path.iterdir()) == [path]

@@ -556,7 +556,7 @@ def test_the_device_is_chosen_in_every_thread(
     with ThreadPoolExecutor(1) as thread:
         thread.submit(runtime.infer, batch(1)).result()
     assert trt.cuda.calls["cudaSetDevice"] == before + 1
-    with pytest.raises(InvalidInput, match="streams must be at least 1"):
+    with pytest.raises(InvalidInput, match="streams must be a number from 1"):
         TensorRTRuntime(path, streams=0)
 
 

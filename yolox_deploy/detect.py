@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+import cv2
 import tyro
 from tqdm import tqdm
 
+from exporters.lock import only_here
 from runtimes.detector import Detector
 from runtimes.errors import InvalidInput
 from runtimes.preprocess import Image
@@ -80,28 +82,44 @@ def command(config: DetectConfig) -> dict[str, Any]:
         config.artifact, config.foreign, config.score_threshold, config.nms_threshold, config.threads, streams
     ) as detector:
         capture = open_video(config.source, camera) if is_video else None
-        config.output.mkdir(parents=True, exist_ok=True)
-        with contextlib.ExitStack() as stack:
-            results = stack.enter_context(writing_results(config.output / "detections.json"))
-            gallery = stack.enter_context(open_gallery(config, detector, video)) if config.show else None
-            left_out: list[str] = []
-            try:
-                if video is not None and capture is not None:
-                    batch = None if camera else config.batch
-                    detect_video(detector, capture, video, batch, config.max_frames, results, gallery)
-                else:
-                    left_out = detect_images(detector, pictures, config.batch, results, gallery)
-            finally:  # also after Ctrl-C: what is done is kept
-                page = f"; to look at: {config.output / PAGE}" if gallery else ""
-                print(f"{results.count} detections, pictures and detections.json in {config.output}{page}")
+        with only_here(config.output / ".detect.lock", f"another process detects into {config.output}: wait for it."):
+            left_out, count = detect_all(config, detector, pictures, capture, video)
         if config.show:
             show(config.output / PAGE)
     images = len(pictures) or None
-    summary = {"detections": results.count, "images": images, "left_out": left_out, "output": str(config.output)}
+    summary = {"detections": count, "images": images, "left_out": left_out, "output": str(config.output)}
     if left_out:
         print("\n".join(f"left out: {why}" for why in left_out), file=sys.stderr)
         raise NotPassed(f"{len(left_out)} of {images} images were left out.", summary)
     return summary
+
+
+def detect_all(
+    config: DetectConfig,
+    detector: Detector,
+    pictures: dict[Path, Path],
+    capture: cv2.VideoCapture | None,
+    video: Path | None,
+) -> tuple[list[str], int]:
+    """Detect in the images or the video, and keep what is done, also after Ctrl-C.
+
+    Returns why images were left out, and how many detections there are.
+    """
+    results, left_out = None, list[str]()
+    try:
+        with contextlib.ExitStack() as stack:
+            results = stack.enter_context(writing_results(config.output / "detections.json"))
+            gallery = stack.enter_context(open_gallery(config, detector, video)) if config.show else None
+            if video is not None and capture is not None:
+                batch = config.batch if Path(config.source).exists() else None  # None: of a camera
+                detect_video(detector, capture, video, batch, config.max_frames, results, gallery)
+            else:
+                left_out = detect_images(detector, pictures, config.batch, results, gallery)
+    finally:
+        if results is not None and results.kept:
+            page = f"; to look at: {config.output / PAGE}" if config.show else ""
+            print(f"{results.count} detections, pictures and detections.json in {config.output}{page}")
+    return left_out, results.count
 
 
 def open_gallery(

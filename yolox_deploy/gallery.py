@@ -10,7 +10,7 @@ import sys
 import webbrowser
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 from urllib.parse import quote
 
 import cv2
@@ -21,7 +21,7 @@ from runtimes.errors import InvalidInput
 from runtimes.preprocess import Image
 
 from .drawing import class_colour, write_picture
-from .results import writing_kept
+from .results import KeptFile, writing_kept
 
 PAGE, THUMBNAILS, FRAMES = "index.html", "thumbnails", "frames"  # in the folder of the pictures
 THUMBNAIL_SIDE = 400  # pixels: two for each of the page's, on a phone
@@ -39,7 +39,7 @@ def check_room(folder: Path, pictures: Iterable[Path]) -> None:
 class Gallery:
     """An open page. count: pictures in it."""
 
-    def __init__(self, folder: Path, file: TextIO) -> None:
+    def __init__(self, folder: Path, file: KeptFile) -> None:
         self.count = 0
         self._folder, self._file = folder, file
 

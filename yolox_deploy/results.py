@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Sequence
+from io import FileIO
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from runtimes.detections import Detections
 
@@ -29,12 +30,37 @@ def coco_results(detections: Detections, image_id: int | str, categories: Sequen
     ]
 
 
-class Results:
-    """An open results file. count: detections in it."""
+class KeptFile:
+    """A text file that is kept up to the end of the last whole `write`. kept: whether it has taken its place."""
 
-    def __init__(self, file: TextIO) -> None:
+    def __init__(self, file: FileIO) -> None:
+        self.kept = False
+        self._file, self._whole = file, 0
+
+    def write(self, text: str) -> None:
+        """All or nothing: what a full disk or Ctrl-C cuts short does not count."""
+        rest = memoryview(text.encode())
+        while rest:
+            rest = rest[self._file.write(rest) :]
+        self._whole = self._file.tell()
+
+    def end(self, text: str) -> None:
+        """Write after what is whole."""
+        self._file.seek(self._whole)
+        self._file.truncate()
+        self.write(text)
+
+
+class Results:
+    """An open results file. count: detections in it. kept: whether the file has taken its place."""
+
+    def __init__(self, file: KeptFile) -> None:
         self.count = 0
         self._file = file
+
+    @property
+    def kept(self) -> bool:
+        return self._file.kept
 
     def add(self, detections: Detections, image_id: int | str, categories: Sequence[int]) -> None:
         """Those of one image, all or none; see `coco_results`."""
@@ -51,20 +77,28 @@ def writing_results(path: Path) -> Iterator[Results]:
 
 
 @contextlib.contextmanager
-def writing_kept(path: Path, start: str, end: str) -> Iterator[TextIO]:
+def writing_kept(path: Path, start: str, end: str) -> Iterator[KeptFile]:
     """A text file, which takes the place of `path` at the end, also where the block fails or is interrupted.
 
     It is written on the way, between `start` and `end`: however much there is, it takes no memory, and nobody who
-    pressed Ctrl-C waits for it.
+    pressed Ctrl-C waits for it. For one process at a time. Raises `OSError` where not even the end can be written; what
+    was at `path` stays then.
     """
     failure: BaseException | None = None
-    with replacing(path) as part:
-        with part.open("w", encoding="utf-8") as file:
-            file.write(start)
-            try:
-                yield file
-            except (Exception, KeyboardInterrupt) as error:
-                failure = error
-            file.write(end)
-    if failure:
-        raise failure
+    with replacing(path) as part, part.open("wb", buffering=0) as raw:
+        file = KeptFile(raw)
+        file.write(start)
+        try:
+            yield file
+        except (Exception, KeyboardInterrupt) as error:
+            failure = error
+        try:
+            file.end(end)
+        except OSError as error:
+            raise error from failure
+    file.kept = True
+    try:
+        if failure:
+            raise failure
+    finally:
+        del failure  # whose traceback holds this frame: no circle that keeps all of them
