@@ -7,7 +7,7 @@ copyright = "the yolox-deploy authors, Apache-2.0"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
 html_theme = "furo"
 html_title = "yolox-deploy"
-html_static_path = ["style.css"]
+html_static_path = ["static"]
 html_css_files = ["style.css"]
 
 myst_enable_extensions = ["colon_fence"]
