@@ -1,5 +1,9 @@
 """Sphinx: `make docs` writes the site to build/docs, and fails on a warning."""
 
+import re
+
+from sphinx.application import Sphinx
+
 project = "yolox-deploy"
 author = "the yolox-deploy authors"
 copyright = "the yolox-deploy authors, Apache-2.0"
@@ -10,7 +14,6 @@ html_title = "yolox-deploy"
 html_static_path = ["static"]
 html_css_files = ["style.css"]
 
-myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 
 # Docstrings are plain sentences with `code` in single backticks, as people read them in an editor.
@@ -19,6 +22,12 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_preserve_defaults = True
-# Imported by what is documented, and of no use to its pages.
-autodoc_mock_imports = ["atheris"]
-nitpicky = False
+
+
+def link_files(app: Sphinx, page: str, source: list[str]) -> None:
+    """Markdown outside of docs/, such as the dated notes, is no page of the site: a link to it gives the file."""
+    source[0] = re.sub(r"\]\((\.\./[^)#]+\.md)\)", r"](path:\1)", source[0])
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("source-read", link_files)
