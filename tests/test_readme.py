@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -12,6 +13,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from yolox_deploy.console import COMMANDS as CONSOLE
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -70,6 +73,33 @@ def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
     printed = run(sys.executable, "-c", program).splitlines()
     assert printed
     assert all(re.fullmatch(r"[a-z]+ [01]\.\d\d \[(-?\d+\.0(, )?){4}\]", line) for line in printed)
+
+
+@functools.cache
+def help_of(command: str) -> str:
+    assert command in CONSOLE, f"there is no command {command}"
+    code = "import sys; from yolox_deploy.console import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", code, command, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+def typed() -> dict[str, set[str]]:
+    """Every command of ours in the documents, in blocks and in sentences, with the options that are typed with it."""
+    found: dict[str, set[str]] = {}
+    for document in DOCUMENTS:
+        text = document.read_text(encoding="utf-8").replace("\\\n", " ")
+        for command, rest in re.findall(r"(?<![\w./-])yolox-deploy ([a-z][a-z-]+)([^`\n#|]*)", text):
+            if f"`yolox-deploy {command}" in text or f"\nyolox-deploy {command}" in text:
+                found.setdefault(command, set()).update(re.findall(r"(?<= )--[a-z][a-z0-9-]*", rest))
+    return found
+
+
+@pytest.mark.parametrize(("command", "options"), sorted(typed().items()))
+def test_what_the_guides_type_exists(command: str, options: set[str]) -> None:
+    words = set(re.findall(r"--[a-z][a-z0-9-]*", help_of(command)))
+    assert options - words == set()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
