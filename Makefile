@@ -67,7 +67,7 @@ lock: $(TOOLS)/ready  ## requirements/*.txt anew: what CI installs, with the new
 
 audit: $(TOOLS)/ready  ## known vulnerabilities of what CI installs, by OSV; needs a connection to it
 	$(TOOLS)/bin/pip-audit --vulnerability-service osv --require-hashes --disable-pip --strict \
-		--requirement requirements/ci.txt
+		--requirement requirements/ci.txt --requirement requirements/docs.txt
 
 sbom: .venv/ready $(TOOLS)/ready  ## what is installed in .venv as a validated CycloneDX file, build/sbom.json
 	mkdir -p build
