@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip install --quiet
 # Set by CI to requirements/ci.txt: every file is the one that the lock names by its hash, and nothing else is fetched.
 LOCK ?=
 
-.PHONY: demo test test-slow check clean lock audit sbom licences
+.PHONY: demo test test-slow check docs clean lock audit sbom licences
 
 # Installed anew whenever what to install changes.
 .venv/ready: setup.cfg pyproject.toml constraints.txt $(LOCK)
@@ -38,6 +38,15 @@ check: .venv/ready  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Sphinx and its theme, beside what they document; Python 3.11 or newer.
+.venv/docs: .venv/ready setup.cfg requirements/docs.txt
+	$(PIP) $(if $(LOCK),--require-hashes --requirement requirements/docs.txt,--constraint constraints.txt --editable ".[docs]")
+	touch $@
+
+docs: .venv/docs  ## the documentation as a site, build/docs/index.html
+	rm -rf build/docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs build/docs
+
 # What is installed, and where it comes from. The tools have an environment of their own, installed by hashes.
 TOOLS := .venv/tools
 # Where the CPU wheel of torch comes from; --find-links FOLDER where it is a file.
@@ -52,12 +61,13 @@ $(TOOLS)/ready: requirements/tools.txt
 
 lock: $(TOOLS)/ready  ## requirements/*.txt anew: what CI installs, with the newest versions that constraints.txt allows
 	$(COMPILE) setup.cfg --extra dev --constraint constraints.txt --output-file requirements/ci.txt
+	$(COMPILE) setup.cfg --extra docs --constraint requirements/ci.txt --output-file requirements/docs.txt
 	$(COMPILE) requirements/build.in --constraint requirements/ci.txt --output-file requirements/build.txt
 	$(COMPILE) requirements/tools.in --output-file requirements/tools.txt
 
 audit: $(TOOLS)/ready  ## known vulnerabilities of what CI installs, by OSV; needs a connection to it
 	$(TOOLS)/bin/pip-audit --vulnerability-service osv --require-hashes --disable-pip --strict \
-		--requirement requirements/ci.txt
+		--requirement requirements/ci.txt --requirement requirements/docs.txt
 
 sbom: .venv/ready $(TOOLS)/ready  ## what is installed in .venv as a validated CycloneDX file, build/sbom.json
 	mkdir -p build

@@ -30,7 +30,7 @@ from yolox_deploy.files import read_text, write_text
 PROJECT = "yolox-deploy"
 SETUP = Path(__file__).parents[1] / "setup.cfg"
 MARKER = "<!-- Below: written by `make licences`. -->\n"
-ALWAYS, NOT_AT_RUN_TIME = "always", ("dev", "fuzz", "all")  # `all` holds other extras
+ALWAYS, NOT_AT_RUN_TIME = "always", ("dev", "fuzz", "docs", "all")  # `all` holds other extras
 
 # What each package that setup.cfg names is for.
 PURPOSES = {

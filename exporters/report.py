@@ -15,7 +15,7 @@ from runtimes.spec import Precision
 class Tolerance:
     """How far an artifact may be from its reference. None: measured, but not limited.
 
-    tensor: any output value, relative to max(1, |reference|). mean: the mean of all of them. box: pixels of the
+    tensor: any output value, relative to `max(1, |reference|)`. mean: the mean of all of them. box: pixels of the
     original image. score: absolute. mean_box, mean_score: the means, over the detections that both sides have, of
     1 - IoU and of the score's difference. min_score: detections from this confidence on are compared. alone_score: from
     this one on, a detection that only one side has counts as missed or extra. alone_share: how many may, as a share of

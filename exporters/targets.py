@@ -23,7 +23,9 @@ class Exporter(Protocol):
 
     def __call__(
         self, model: nn.Module, spec: ModelSpec, directory: Path, options: ExportOptions, check: StageCheck
-    ) -> Path: ...
+    ) -> Path:
+        """Write into `directory`, which exists. Raises `UserError` for what cannot be written."""
+        ...
 
 
 def _anything(spec: ModelSpec, options: ExportOptions) -> None:

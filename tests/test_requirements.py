@@ -28,7 +28,7 @@ def locked(file: str) -> dict[str, tuple[str, int]]:
     return found
 
 
-@pytest.mark.parametrize("file", ["ci.txt", "build.txt", "tools.txt"])
+@pytest.mark.parametrize("file", ["ci.txt", "docs.txt", "build.txt", "tools.txt"])
 def test_every_package_has_a_version_and_hashes(file: str) -> None:
     packages = locked(file)
     assert packages
@@ -50,3 +50,12 @@ def test_the_lock_has_the_versions_of_the_constraints() -> None:
     }
     assert differ == {}
     assert set(pinned) <= set(packages)
+
+
+def test_the_site_is_made_with_the_versions_that_are_tested() -> None:
+    """What both locks name is installed once: the second must not replace the first."""
+    tested, site = locked("ci.txt"), locked("docs.txt")
+    assert {"sphinx", "furo", "myst-parser"} <= set(site)
+    assert {name: tested[name][0] for name in site if name in tested} == {
+        name: site[name][0] for name in site if name in tested
+    }
