@@ -196,7 +196,7 @@ def test_a_list_is_shared_out_between_the_streams() -> None:
 
 
 def test_every_stream_is_warmed_up() -> None:
-    runtime = Echo(seconds=0.05)
+    runtime = Echo(seconds=0.5)
     Detector(runtime, streams=3).warmup(1)
     assert runtime.made == runtime.most_at_work == 3
     for wrong in (0, None, "2", 2.5, True):
