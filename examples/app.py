@@ -10,16 +10,18 @@ from __future__ import annotations
 import sys
 
 import cv2
+import numpy as np
 
 from runtimes import UserError, load
 
 
 def main(artifact: str, source: str, target: str) -> None:
-    image = cv2.imread(source)  # (H, W, 3) uint8, BGR; None for what is no image
-    if image is None:
+    read = cv2.imread(source)  # (H, W, 3), BGR; None for what is no image
+    if read is None:
         sys.exit(f"error: {source} is not an image that OpenCV reads.")
+    image = np.asarray(read, np.uint8)
     with load(artifact, score_threshold=0.3) as detector:
-        for box, confidence, class_id in detector(image):  # type: ignore[call-overload]  # OpenCV's types name no dtype
+        for box, confidence, class_id in detector(image):
             left, top, right, bottom = (int(side) for side in box.round())
             print(f"{detector.spec.class_names[class_id]} {confidence:.2f} {left} {top} {right} {bottom}")
             cv2.rectangle(image, (left, top), (right, bottom), (0, 200, 0), 2)

@@ -1,7 +1,8 @@
 """Micro-batching, for service.py: images that wait at the same time are detected together, and only so many may wait.
 
-Each of the detector's streams is a task that takes what is waiting, at most a batch, and detects it in a thread. Nothing
-is waited for to fill a batch, so an idle service answers at once. An artifact of batch 1 is given one image at a time.
+Each of the detector's streams is a task that takes what is waiting, at most a batch, and detects it in a thread.
+Nothing is waited for to fill a batch, so an idle service answers at once. An artifact of batch 1 is given one image at
+a time.
 """
 
 from __future__ import annotations

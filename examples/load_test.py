@@ -3,10 +3,10 @@
     python examples/service.py artifacts/yolox-nano-onnx-fp32 &
     python examples/load_test.py street.jpg --artifact artifacts/yolox-nano-onnx-fp32
 
-First a few clients, each of which asks again as soon as it has its answer: requests a second, p50 and p99. Then requests
-at twice that rate, whether answered or not: each has to be answered or refused with 503 (nothing is lost), and those
-that are answered have to be what the detector finds itself. Prints a table, ends with one JSON line; exit code 1 where
-that does not hold. Run it on another machine for figures of the service alone: here, both share the processor.
+First a few clients, each of which asks again as soon as it has its answer: requests a second, p50 and p99. Then
+requests at twice that rate, whether answered or not: each has to be answered or refused with 503 (nothing is lost), and
+those that are answered have to be what the detector finds itself. Prints a table and ends with one JSON line; exit code
+1 where that does not hold. Run it on another machine for figures of the service alone: here, both share the processor.
 """
 
 from __future__ import annotations
@@ -67,13 +67,17 @@ class Answers:
 
     def __str__(self) -> str:
         figures = f"{self.per_second:.1f} | {self.p50_ms:.0f} | {self.p99_ms:.0f}"
-        return f"| {self.sent} | {self.answered} | {self.shed} | {sum(self.other.values())} | {self.wrong} | {figures} |"
+        return (
+            f"| {self.sent} | {self.answered} | {self.shed} | {sum(self.other.values())} | {self.wrong} | {figures} |"
+        )
 
 
 class Client:
     """Sends images in turn, and notes what comes back."""
 
-    def __init__(self, http: httpx.AsyncClient, bodies: Sequence[bytes], expected: Sequence[list[dict[str, Any]]]) -> None:
+    def __init__(
+        self, http: httpx.AsyncClient, bodies: Sequence[bytes], expected: Sequence[list[dict[str, Any]]]
+    ) -> None:
         self.http, self.bodies, self.expected = http, bodies, expected
         self.reset()
 

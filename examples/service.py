@@ -5,9 +5,9 @@
     curl --data-binary @street.jpg localhost:8000/detect
 
 POST /detect takes the bytes of an image and gives {"width", "height", "detections": [{"box", "confidence", "class_id",
-"class_name"}]}, best first, boxes as left, top, right, bottom in pixels. Whatever is refused is {"error": one sentence}.
-GET /health/live (restart it if not), /health/ready (send it nothing if not), /metrics (Prometheus' text). SIGTERM and
-Ctrl-C let those at work finish.
+"class_name"}]}, best first, boxes as left, top, right, bottom in pixels. Whatever is refused is {"error": one
+sentence}. GET /health/live (restart it if not), /health/ready (send it nothing if not), /metrics (Prometheus' text).
+SIGTERM and Ctrl-C let those at work finish.
 """
 
 from __future__ import annotations

@@ -50,14 +50,16 @@ class ObjectTracker:
         """The objects that were detected in the next frame."""
         self._frame += 1
         found = [
-            norfair.Detection(box.reshape(2, 2).astype(float), data=(self._frame, box, confidence), label=class_id)
+            norfair.Detection(
+                box.reshape(2, 2).astype(float), data=(self._frame, box, confidence, class_id), label=class_id
+            )
             for box, confidence, class_id in detections
         ]
         # Norfair tells of lost objects, too, for a while; those have no detection in this frame.
         last = [(one, one.last_detection.data) for one in self._tracker.update(found)]
         return [
-            Tracked(int(one.id), int(one.label), confidence, tuple(box.tolist()))
-            for one, (frame, box, confidence) in last
+            Tracked(int(one.id or 0), class_id, confidence, tuple(box.tolist()))
+            for one, (frame, box, confidence, class_id) in last
             if frame == self._frame
         ]
 

@@ -40,7 +40,11 @@ def from_supervision(detections: sv.Detections) -> Detections:
     if detections.confidence is None or detections.class_id is None:
         raise InvalidInput("these detections have no confidence or no class_id.")
     order = np.argsort(-detections.confidence, kind="stable")
-    return Detections(detections.xyxy[order], detections.confidence[order], detections.class_id[order])
+    return Detections(
+        np.asarray(detections.xyxy[order], np.float32),
+        np.asarray(detections.confidence[order], np.float32),
+        np.asarray(detections.class_id[order], np.int64),
+    )
 
 
 def main(artifact: Path, source: Path, target: Path, /) -> None:

@@ -1,0 +1,285 @@
+"""The examples, run as their docstrings say, on the bundled model and generated images."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import csv
+import importlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import psutil
+import pytest
+
+from exporters.artifact import write_artifact
+from runtimes import Detections, Detector, InvalidInput, load
+from runtimes.preprocess import Image
+from yolox_deploy.data.images import read_image
+from yolox_deploy.data.outlines import OUTLINES, turned
+from yolox_deploy.data.painting import background, paint
+from yolox_deploy.data.scenes import scene
+from yolox_deploy.model.checkpoint import read_checkpoint
+from yolox_deploy.model.open import describe
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
+BUNDLED = ROOT / "yolox_deploy" / "weights" / "yolox-nano-scenes.safetensors"
+HIDDEN = range(20, 26)  # frames in which one object is behind something
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def example(name: str, *packages: str) -> ModuleType:
+    """An example as a module; the test is skipped where what it is about is not installed."""
+    for package in packages:
+        pytest.importorskip(package, reason=f'needs {package}: pip install -e ".[examples]"')
+    if str(EXAMPLES) not in sys.path:
+        sys.path.append(str(EXAMPLES))  # examples import each other as scripts do
+    return importlib.import_module(name)
+
+
+def run(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(EXAMPLES / f"{name}.py"), *map(str, arguments)]
+    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundled model as an ONNX artifact of any batch."""
+    checkpoint = read_checkpoint(BUNDLED)
+    model = describe(checkpoint.build(), checkpoint)
+    spec = replace(model.spec, decoded=True, uint8_input=True, batch=None)
+    return write_artifact(model.model, spec, "onnx", tmp_path_factory.mktemp("scenes"), [scene(5, 0, 0).image]).folder
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six generated images, and one that is none."""
+    folder = tmp_path_factory.mktemp("pictures")
+    (folder / "below").mkdir()
+    for number in range(6):
+        name = folder / ("below" if number % 2 else ".") / f"{number}.jpg"
+        assert cv2.imwrite(str(name), scene(6, 0, number).image)
+    (folder / "damaged.jpg").write_bytes(b"\xff\xd8\xff\xe0 and no more")
+    return folder
+
+
+def rows_of(detections: Detections) -> list[tuple[list[float], float, int]]:
+    return [(box.tolist(), confidence, class_id) for box, confidence, class_id in detections]
+
+
+def test_each_example_says_how_to_run_it() -> None:
+    names = {path.name for path in EXAMPLES.glob("*.py")} - {"batcher.py"}  # a part of service.py
+    table = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    for name in names:
+        text = (EXAMPLES / name).read_text(encoding="utf-8")
+        assert f"python examples/{name} " in text.split('"""')[1], name
+        assert f"[{name}]({name})" in table and f"python examples/{name} " in table, name
+
+
+def test_the_app_prints_what_the_detector_finds(trained: Path, pictures: Path, tmp_path: Path) -> None:
+    done = run("app", trained, pictures / "0.jpg", tmp_path / "boxes.png")
+    assert done.returncode == 0, done.stderr
+    with load(trained, score_threshold=0.3) as detector:
+        names = detector.spec.class_names
+        expected = [
+            " ".join([names[class_id], f"{confidence:.2f}", *(str(int(side)) for side in box.round())])
+            for box, confidence, class_id in detector(read_image(pictures / "0.jpg"))
+        ]
+    assert expected and done.stdout.splitlines() == expected
+    assert read_image(tmp_path / "boxes.png").shape == read_image(pictures / "0.jpg").shape
+
+    wrong = run("app", trained, pictures / "damaged.jpg", tmp_path / "none.png")
+    assert wrong.returncode == 1 and wrong.stderr.splitlines()[-1].startswith("error: ") and "Traceback" not in wrong.stderr
+
+
+# Supervision.
+
+
+def test_detections_come_back_from_supervision_as_they_were(random: np.random.Generator) -> None:
+    module = example("with_supervision", "supervision")
+    for count in (0, 1, 50):
+        scores = np.sort(random.random(count, np.float32).round(1))[::-1]  # with equal ones
+        before = Detections(random.random((count, 4), np.float32) * 640, scores, random.integers(0, 3, count))
+        there = module.to_supervision(before, ("disc", "ring", "square"))
+        assert there["class_name"].tolist() == [("disc", "ring", "square")[index] for index in before.class_id]
+        after = module.from_supervision(there)
+        for name in ("xyxy", "confidence", "class_id"):
+            one, other = getattr(before, name), getattr(after, name)
+            assert one.dtype == other.dtype and np.array_equal(one, other)
+
+
+def test_what_supervision_filtered_and_shuffled_is_best_first_again(random: np.random.Generator) -> None:
+    module = example("with_supervision", "supervision")
+    before = Detections(random.random((9, 4)), np.linspace(0.9, 0.1, 9), np.arange(9))
+    there = module.to_supervision(before, tuple("abcdefghi"))
+    after = module.from_supervision(there[random.permutation(9)][:9][there.confidence > 0])
+    assert after.class_id.tolist() == list(range(9))
+    there.confidence = None
+    with pytest.raises(InvalidInput, match="no confidence"):
+        module.from_supervision(there)
+
+
+# Tracking.
+
+
+def moving_objects(path: Path) -> dict[str, list[tuple[float, float]]]:
+    """A video of four objects, each in a lane of its own; one is hidden for a while. Their centres, frame by frame."""
+    random = np.random.default_rng(7)
+    behind = background((360, 480), random)
+    kinds = ("disc", "star", "triangle", "heart")
+    sprites = [sprite(kind, random) for kind in kinds]
+    centres: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 25, (480, 360))
+    for number in range(40):
+        frame = behind.copy()
+        for lane, (kind, (patch, mask)) in enumerate(zip(kinds, sprites, strict=True)):
+            x, y = (20 + 5 * number if lane % 2 == 0 else 380 - 5 * number), 10 + 85 * lane
+            centres[kind].append((x + 40, y + 40))
+            if kind == "star" and number in HIDDEN:
+                continue
+            part = frame[y : y + 80, x : x + 80]
+            part[:] = (part * (1 - mask) + patch * mask).round()
+        writer.write(frame)
+    writer.release()
+    return centres
+
+
+def sprite(kind: str, random: np.random.Generator) -> tuple[Image, npt.NDArray[np.float64]]:
+    """80 x 80 pixels with an object, and which of them are the object."""
+    mask, patch = np.zeros((80, 80), np.uint8), np.full((80, 80, 3), 128, np.uint8)
+    outline = turned(OUTLINES[kind](random), 70, random)
+    cv2.fillPoly(mask, [((contour + 40) * 16).round().astype(np.int32) for contour in outline], (255,), cv2.LINE_AA, 4)
+    paint(patch, mask, 180 * list(OUTLINES).index(kind) / len(OUTLINES), random)
+    return patch, mask[..., None] / 255
+
+
+def test_each_object_keeps_its_number_through_the_video(trained: Path, tmp_path: Path) -> None:
+    example("track_video", "norfair")
+    centres = moving_objects(tmp_path / "video.mp4")
+    done = run("track_video", trained, tmp_path / "video.mp4", tmp_path / "tracks", "--score-threshold", 0.5)
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "tracks" / "tracks.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    numbers = {kind: {row["track"] for row in rows if row["class"] == kind} for kind in centres}
+    assert {len(found) for found in numbers.values()} == {1}, numbers
+    assert len({row["track"] for row in rows}) == len(centres)
+    for row in rows:
+        x, y = centres[row["class"]][int(row["frame"])]
+        middle = (float(row["left"]) + float(row["right"])) / 2, (float(row["top"]) + float(row["bottom"])) / 2
+        assert np.hypot(middle[0] - x, middle[1] - y) < 20, row
+    seen = {kind: {int(row["frame"]) for row in rows if row["class"] == kind} for kind in centres}
+    assert all(len(frames) > 30 for frames in seen.values()) and not seen["star"] & set(HIDDEN)
+    assert min(seen["star"]) < 4 and max(seen["star"]) > 36  # the same number before and after
+    capture = cv2.VideoCapture(str(tmp_path / "tracks" / "tracks.mp4"))
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 40
+
+    wrong = run("track_video", trained, tmp_path / "none.mp4", tmp_path / "other")
+    assert wrong.returncode == 1 and "Traceback" not in wrong.stderr and not (tmp_path / "other").exists()
+
+
+# The service.
+
+
+class Served:
+    """examples/service.py as a process, at a port of its own."""
+
+    def __init__(self, artifact: Path, *options: object) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        command = [sys.executable, EXAMPLES / "service.py", artifact, "--port", self.port, *options]
+        self.process = subprocess.Popen(list(map(str, command)), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+
+    def wait(self) -> Served:
+        import httpx
+
+        for _ in range(600):
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(f"{self.url}/health/ready").status_code == 200:
+                    return self
+            assert self.process.poll() is None, self.process.communicate()[1]
+            time.sleep(0.1)
+        raise AssertionError("the service does not get ready")
+
+    def stop(self) -> str:
+        """Ask it to end; what it wrote to stderr."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.communicate(timeout=60)[1]
+
+
+@contextlib.contextmanager
+def served(artifact: Path, *options: object) -> Iterator[Served]:
+    service = Served(artifact, *options)
+    try:
+        yield service.wait()
+    finally:
+        service.process.kill()
+        service.process.communicate()
+
+
+def test_the_service_answers_what_the_detector_finds_and_refuses_in_sentences(trained: Path, pictures: Path) -> None:
+    example("service", "fastapi", "uvicorn", "prometheus_client")
+    httpx = pytest.importorskip("httpx")
+    with served(trained, "--megabytes", 0.3, "--megapixels", 1, "--streams", 2) as service:
+        body = (pictures / "0.jpg").read_bytes()
+        answer = httpx.post(f"{service.url}/detect", content=body)
+        with load(trained, score_threshold=0.3) as detector:
+            image, names = read_image(pictures / "0.jpg"), detector.spec.class_names
+            found = detector(image)
+        assert answer.status_code == 200 and len(found) > 0
+        got = answer.json()
+        assert (got["height"], got["width"]) == image.shape[:2]
+        assert [(one["box"], one["confidence"], one["class_id"]) for one in got["detections"]] == rows_of(found)
+        assert all(one["class_name"] == names[one["class_id"]] for one in got["detections"])
+
+        large = cv2.imencode(".png", np.zeros((1001, 1000, 3), np.uint8))[1].tobytes()
+        for wrong, status, words in (
+            (b"", 415, "not an image"),
+            (b"hello", 415, "not an image"),
+            (body[: len(body) // 2], 415, "cut short"),
+            (large, 413, "1000 x 1001 pixels"),
+            (bytes(400_000), 413, "larger than 300000 bytes"),
+            (iter([bytes(200_000)] * 2), 413, "larger than 300000 bytes"),  # without a length before
+        ):
+            refused = httpx.post(f"{service.url}/detect", content=wrong)
+            assert refused.status_code == status and words in refused.json()["error"]
+        assert httpx.get(f"{service.url}/detect").status_code == 405
+        assert httpx.get(f"{service.url}/nothing").json() == {"error": "Not Found"}
+        assert httpx.get(f"{service.url}/health/live").json() == {"status": "live"}
+        metrics = httpx.get(f"{service.url}/metrics").text
+        assert 'detect_requests_total{status="200"} 1.0' in metrics
+        assert 'detect_requests_total{status="415"} 3.0' in metrics and "detect_places_taken 0.0" in metrics
+
+        # Asked to end with a request at work: that is answered first.
+        answers: list[int] = []
+        asking = threading.Thread(
+            target=lambda: answers.extend(httpx.post(f"{service.url}/detect", content=body).status_code for _ in "1")
+        )
+        asking.start()
+        time.sleep(0.01)
+        said = service.stop()
+        asking.join()
+        assert answers in ([200], []) and "Traceback" not in said
+
+
+class SlowDetector(Detector):
+    """Detects nothing until it is let go; fails for images of one pixel."""
+
+    def __init__(self, detector: Detector) -> None:
+        super().__init__(detector.runtime)
