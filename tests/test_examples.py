@@ -15,10 +15,11 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import cv2
 import numpy as np
@@ -27,7 +28,7 @@ import psutil
 import pytest
 
 from exporters.artifact import write_artifact
-from runtimes import Detections, Detector, InvalidInput, load
+from runtimes import Detections, Detector, InvalidInput, Runtime, load
 from runtimes.preprocess import Image
 from yolox_deploy.data.images import read_image
 from yolox_deploy.data.outlines import OUTLINES, turned
@@ -104,7 +105,11 @@ def test_the_app_prints_what_the_detector_finds(trained: Path, pictures: Path, t
     assert read_image(tmp_path / "boxes.png").shape == read_image(pictures / "0.jpg").shape
 
     wrong = run("app", trained, pictures / "damaged.jpg", tmp_path / "none.png")
-    assert wrong.returncode == 1 and wrong.stderr.splitlines()[-1].startswith("error: ") and "Traceback" not in wrong.stderr
+    assert (
+        wrong.returncode == 1
+        and wrong.stderr.splitlines()[-1].startswith("error: ")
+        and "Traceback" not in wrong.stderr
+    )
 
 
 # Supervision.
@@ -266,20 +271,247 @@ def test_the_service_answers_what_the_detector_finds_and_refuses_in_sentences(tr
         assert 'detect_requests_total{status="200"} 1.0' in metrics
         assert 'detect_requests_total{status="415"} 3.0' in metrics and "detect_places_taken 0.0" in metrics
 
-        # Asked to end with a request at work: that is answered first.
-        answers: list[int] = []
-        asking = threading.Thread(
-            target=lambda: answers.extend(httpx.post(f"{service.url}/detect", content=body).status_code for _ in "1")
-        )
-        asking.start()
-        time.sleep(0.01)
         said = service.stop()
-        asking.join()
-        assert answers in ([200], []) and "Traceback" not in said
+        assert "Traceback" not in said and "error" not in said.lower()
 
 
-class SlowDetector(Detector):
-    """Detects nothing until it is let go; fails for images of one pixel."""
+class Gate:
+    """A runtime that waits to be let go before each batch, notes its size, and fails for a black image."""
 
-    def __init__(self, detector: Detector) -> None:
-        super().__init__(detector.runtime)
+    def __init__(self, runtime: Runtime, batch: int | None = None) -> None:
+        self.runtime, self.spec = runtime, replace(runtime.spec, batch=batch)
+        self.open, self.entered, self.sizes = threading.Event(), False, list[int]()
+
+    def infer(self, images: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        self.entered = True
+        self.open.wait(60)
+        self.sizes.append(len(images))
+        if (images[:, 0, 0] == 0).all(axis=-1).any():
+            raise RuntimeError("the backend fails")
+        return self.runtime.infer(images)
+
+    def close(self) -> None:
+        self.open.set()
+
+
+@contextlib.asynccontextmanager
+async def in_this_process(gate: Gate, **options: Any) -> AsyncIterator[Any]:
+    """The service's app, asked without a network."""
+    import httpx
+
+    service = example("service")
+    config = service.Service(Path(), **options)
+    app = service.create_app(Detector(gate, config.score_threshold), config)
+    transport = httpx.ASGITransport(app=app)
+    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://x") as http:
+        try:
+            yield http
+        finally:
+            gate.open.set()
+
+
+async def until(true: Callable[[], object]) -> None:
+    for _ in range(1000):
+        if true():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("this does not come true")
+
+
+@pytest.fixture
+def runtime(trained: Path) -> Iterator[Runtime]:
+    example("service", "fastapi", "uvicorn", "prometheus_client", "httpx")
+    with load(trained) as detector:
+        yield detector.runtime
+
+
+BLACK = np.zeros((320, 320, 3), np.uint8)
+
+
+@pytest.mark.parametrize(("batch", "sizes"), [(None, [1, 4, 4, 2]), (1, [1] * 11)])
+def test_what_waits_is_detected_together_where_the_artifact_allows(
+    runtime: Runtime, pictures: Path, batch: int | None, sizes: list[int]
+) -> None:
+    images = [read_image(path) for path in sorted(pictures.rglob("[0-9].jpg"))]
+    images = (images * 2)[:11]
+    gate, told = Gate(runtime, batch), list[int]()
+    batcher = example("batcher").Batcher(Detector(gate), 4, 32, told.append)
+
+    async def ask() -> tuple[list[Detections], list[Any]]:
+        batcher.start()
+        asked = [asyncio.create_task(batcher.detect(images[0]))]
+        await until(lambda: gate.entered)  # at work: the others wait
+        asked += [asyncio.create_task(batcher.detect(image)) for image in images[1:]]
+        await asyncio.sleep(0)
+        gate.open.set()
+        found = await asyncio.gather(*asked)
+        pair = await asyncio.gather(batcher.detect(images[0]), batcher.detect(BLACK), return_exceptions=True)
+        await batcher.stop()
+        return found, pair
+
+    found, (neighbour, failed) = asyncio.run(ask())
+    assert told[:-1] == sizes if batch is None else told == [*sizes, 1, 1]
+    single = Detector(runtime)
+    for one, image in [*zip(found, images, strict=True), (neighbour, images[0])]:
+        expected = single(image)
+        assert len(expected) == len(one) and one.class_id.tolist() == expected.class_id.tolist()
+        assert np.abs(one.xyxy - expected.xyxy).max(initial=0) < 0.01
+    assert sum(map(len, found)) > 20
+    assert isinstance(failed, RuntimeError)  # and not its neighbour in the batch
+
+
+def test_who_finds_no_place_is_told_when_to_come_again(runtime: Runtime, pictures: Path) -> None:
+    gate, body = Gate(runtime), (pictures / "0.jpg").read_bytes()
+
+    async def ask() -> tuple[list[Any], Any, Any]:
+        async with in_this_process(gate, places=3, seconds=30) as http:
+            asked = [asyncio.create_task(http.post("/detect", content=body)) for _ in range(8)]
+            await until(lambda: gate.entered and sum(task.done() for task in asked) == 5)
+            full = await http.get("/health/ready")
+            gate.open.set()
+            return await asyncio.gather(*asked), full, await http.get("/health/ready")
+
+    answers, full, ready = asyncio.run(ask())
+    assert sorted(one.status_code for one in answers) == [200] * 3 + [503] * 5
+    shed = [one for one in answers if one.status_code == 503]
+    assert all(one.headers["Retry-After"] == "1" and "try again" in one.json()["error"] for one in shed)
+    assert (full.status_code, ready.status_code) == (503, 200)
+
+
+def test_a_request_gives_up_in_time_and_a_hanging_backend_is_told_of(runtime: Runtime, pictures: Path) -> None:
+    gate, body = Gate(runtime), (pictures / "0.jpg").read_bytes()
+
+    async def ask() -> tuple[list[Any], Any, Any]:
+        async with in_this_process(gate, places=2, seconds=0.2) as http:
+            late = [await http.post("/detect", content=body) for _ in range(3)]  # more than there are places
+            await asyncio.sleep(2)
+            hanging = await http.get("/health/live")
+            gate.open.set()
+            await until(lambda: gate.sizes)
+            await asyncio.sleep(0.1)
+            return late, hanging, await http.get("/health/live")
+
+    late, hanging, live = asyncio.run(ask())
+    assert [one.status_code for one in late] == [504] * 3 and "0.2 seconds" in late[0].json()["error"]
+    assert (hanging.status_code, live.status_code) == (503, 200)
+    assert gate.sizes == [1]  # nobody waited for the other two any more
+
+
+@pytest.mark.parametrize("seconds", [1.5, pytest.param(20, marks=pytest.mark.slow)])
+def test_asked_for_more_than_it_can_the_service_loses_nothing(trained: Path, pictures: Path, seconds: float) -> None:
+    example("load_test", "fastapi", "uvicorn", "prometheus_client", "httpx")
+    with served(trained, "--places", 6, "--streams", 2) as service:
+        options = ["--url", service.url, "--seconds", seconds, "--clients", 4, "--times", 3]
+        done = run("load_test", pictures / "**" / "[0-9].jpg", "--artifact", trained, *options)
+        assert done.returncode == 0, done.stdout + done.stderr
+        able, asked_for_more = json.loads(done.stdout.splitlines()[-1]).values()
+        for part in (able, asked_for_more):
+            assert part["sent"] == part["answered"] + part["shed"] and part["answered"] > 0
+            assert part["wrong"] == 0 and not part["other"]
+        assert able["shed"] == 0 and asked_for_more["shed"] > 0
+
+
+# Many images.
+
+
+def batch_of(trained: Path, images: Path, output: Path, **options: Any) -> Any:
+    return example("batch_ray", "ray", "pyarrow").Batch(trained, images, output, **options)
+
+
+def lines_of(output: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (output / "detections.jsonl").read_text().splitlines()]
+
+
+def test_parts_of_a_batch_are_whole_and_each_image_is_there_once(trained: Path, pictures: Path, tmp_path: Path) -> None:
+    """The worker and the merging, without Ray's processes."""
+    config = batch_of(trained, pictures, tmp_path)
+    module = example("batch_ray")
+    keys = module.find_keys(pictures)
+    assert keys == sorted(["damaged.jpg", "0.jpg", "2.jpg", "4.jpg", "below/1.jpg", "below/3.jpg", "below/5.jpg"])
+    worker = module.Worker(config)
+    for part in (keys[:4], keys[:4], keys[2:6]):  # one done again, and one that overlaps
+        assert worker({"item": np.array(part)})["done"].tolist() == [len(part)]
+    assert len(list((tmp_path / "parts").iterdir())) == 2
+    with pytest.raises(module.UserError, match=f"1 images are missing, such as {keys[6]}"):
+        module.merge(config, keys)
+    assert not (tmp_path / "detections.jsonl").exists()
+    worker({"item": np.array(keys[6:])})
+    assert module.merge(config, keys) == {"images": 7, "unread": 1}
+    rows = lines_of(tmp_path)
+    assert [row["image"] for row in rows] == keys
+    with load(trained, score_threshold=config.score_threshold) as detector:
+        for row in rows:
+            if row["image"] == "damaged.jpg":
+                assert "not an image" in row["error"]
+                continue
+            found = [(one["box"], one["confidence"], one["class_id"]) for one in row["detections"]]
+            assert found == rows_of(detector(read_image(pictures / row["image"])))
+
+    module.check_same_run(config)
+    module.check_same_run(config)
+    with pytest.raises(InvalidInput, match="of another model"):
+        module.check_same_run(replace(config, score_threshold=0.5))
+
+
+def children(process: subprocess.Popen[str], name: str) -> list[psutil.Process]:
+    """The processes that this one started, whose name begins so."""
+    found = []
+    for one in psutil.Process(process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if " ".join(one.cmdline()).startswith(name):
+                found.append(one)
+    return found
+
+
+@pytest.mark.slow
+def test_workers_and_then_all_of_it_killed_leave_each_image_once(trained: Path, tmp_path: Path) -> None:
+    example("batch_ray", "ray", "pyarrow")
+    images, output, parts = tmp_path / "images", tmp_path / "output", tmp_path / "output" / "parts"
+    images.mkdir()
+    made = [cv2.imencode(".jpg", scene(6, 0, number).image)[1].tobytes() for number in range(50)]
+    for number in range(3000):
+        (images / f"{number:04}.jpg").write_bytes(made[number % 50] if number % 100 else b"damaged")
+    command = [sys.executable, EXAMPLES / "batch_ray.py", trained, images, output, "--batch", "16"]
+
+    def count() -> int:
+        return len(list(parts.glob("*.jsonl")))
+
+    def wait_for(number: int) -> None:
+        for _ in range(3000):
+            if count() >= number:
+                return
+            assert first.poll() is None, first.communicate()[1]
+            time.sleep(0.05)
+        raise AssertionError(f"after minutes there are only {count()} parts")
+
+    first = subprocess.Popen(list(map(str, command)), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_for(10)
+        workers = children(first, "ray::MapWorker")
+        assert len(workers) == 2, [one.cmdline() for one in psutil.Process(first.pid).children(recursive=True)]
+        workers[0].kill()
+        before = count()
+        wait_for(before + 40)
+        assert len(children(first, "ray::MapWorker")) == 2 and not workers[0].is_running()
+        started = psutil.Process(first.pid).children(recursive=True)
+    finally:
+        first.kill()
+        first.communicate()
+    psutil.wait_procs(started, timeout=60)
+    done = count()
+    assert 50 <= done < 188 and not (output / "detections.jsonl").exists()
+
+    again = subprocess.run(list(map(str, command)), env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    summary = json.loads(again.stdout.splitlines()[-1])
+    assert summary["images"] == 3000 and summary["unread"] == 30 and summary["done_before"] >= 50 * 16
+    rows = lines_of(output)
+    assert [row["image"] for row in rows] == [f"{number:04}.jpg" for number in range(3000)]
+    assert not list(parts.glob(".*"))
+    print(f"parts before the driver was killed: {done} of 188; {summary}")
+    with load(trained, score_threshold=0.05, threads=1) as detector:
+        for number in range(50):
+            expected = rows_of(detector(cv2.imdecode(np.frombuffer(made[number], np.uint8), cv2.IMREAD_COLOR)))
+            for row in rows[number::50]:
+                if "error" not in row:
+                    assert [(one["box"], one["confidence"], one["class_id"]) for one in row["detections"]] == expected
