@@ -54,9 +54,13 @@ class LoadTest:
 
 @dataclass(frozen=True)
 class Answers:
-    """What came of the requests of one part; milliseconds are those of the answered ones."""
+    """What came of the requests of one part; milliseconds are those of the answered ones.
+
+    offered_per_second: as they were sent, which is less than asked for where this program itself is too slow.
+    """
 
     sent: int
+    offered_per_second: float
     answered: int
     shed: int
     other: dict[str, int]
@@ -82,14 +86,15 @@ class Client:
         self.reset()
 
     def reset(self) -> None:
-        self.sent, self.wrong, self.start = 0, 0, time.monotonic()
+        self.sent, self.wrong = 0, 0
+        self.start = self.last = time.monotonic()
         self.statuses: Counter[str] = Counter()
         self.seconds: list[float] = []
 
     async def ask(self) -> None:
         number = self.sent % len(self.bodies)
         self.sent += 1
-        start = time.monotonic()
+        start = self.last = time.monotonic()
         try:
             response = await self.http.post("/detect", content=self.bodies[number])
         except httpx.HTTPError as error:
@@ -106,8 +111,8 @@ class Client:
         other = {key: count for key, count in self.statuses.items() if key not in (str(OK), str(SHED))}
         p50, p99 = np.percentile(self.seconds or [float("nan")], [50, 99]) * 1000
         rate = len(self.seconds) / (time.monotonic() - self.start)
-        shed = self.statuses[str(SHED)]
-        return Answers(self.sent, len(self.seconds), shed, other, self.wrong, rate, float(p50), float(p99))
+        offered, shed = self.sent / max(self.last - self.start, 1e-9), self.statuses[str(SHED)]
+        return Answers(self.sent, offered, len(self.seconds), shed, other, self.wrong, rate, float(p50), float(p99))
 
 
 def same(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> bool:
@@ -177,7 +182,7 @@ async def measure(config: LoadTest) -> tuple[Answers, Answers]:
 
 def main(config: LoadTest) -> None:
     able, asked_for_more = asyncio.run(measure(config))
-    print("| | sent | answered | 503 | other | wrong | answered/s | p50 ms | p99 ms |\n" + "|---" * 9 + "|")
+    print("| | sent | sent/s | answered | 503 | other | wrong | answered/s | p50 ms | p99 ms |\n" + "|---" * 10 + "|")
     print(f"| {config.clients} clients {able}\n| {config.times:g} times as many {asked_for_more}")
     print(json.dumps({"able": asdict(able), "asked_for_more": asdict(asked_for_more)}))
     for part in (able, asked_for_more):
