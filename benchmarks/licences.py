@@ -34,10 +34,10 @@ ALWAYS, NOT_AT_RUN_TIME = "always", ("dev", "fuzz", "all")  # `all` holds other 
 
 # What each package that setup.cfg names is for.
 PURPOSES = {
+    "aiohttp": "asks examples/service.py, in load_test.py",
     "cuda-bindings": "memory and streams on NVIDIA GPUs",
     "fastapi": "examples/service.py",
     "hotcoco": "COCO's figures",
-    "httpx": "asks examples/service.py, in load_test.py",
     "lightning-fabric": "devices and processes in training",
     "matplotlib": "curves",
     "mlflow": "a training's figures, there",

@@ -15,17 +15,18 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import psutil
 import pytest
+import requests
 
 from exporters.artifact import write_artifact
 from runtimes import Detections, Detector, InvalidInput, Runtime, load
@@ -212,11 +213,9 @@ class Served:
         self.process = subprocess.Popen(list(map(str, command)), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
 
     def wait(self) -> Served:
-        import httpx
-
         for _ in range(600):
-            with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"{self.url}/health/ready").status_code == 200:
+            with contextlib.suppress(requests.ConnectionError):
+                if requests.get(f"{self.url}/health/ready").status_code == 200:
                     return self
             assert self.process.poll() is None, self.process.communicate()[1]
             time.sleep(0.1)
@@ -240,10 +239,9 @@ def served(artifact: Path, *options: object) -> Iterator[Served]:
 
 def test_the_service_answers_what_the_detector_finds_and_refuses_in_sentences(trained: Path, pictures: Path) -> None:
     example("service", "fastapi", "uvicorn", "prometheus_client")
-    httpx = pytest.importorskip("httpx")
     with served(trained, "--megabytes", 0.3, "--megapixels", 1, "--streams", 2) as service:
         body = (pictures / "0.jpg").read_bytes()
-        answer = httpx.post(f"{service.url}/detect", content=body)
+        answer = requests.post(f"{service.url}/detect", data=body)
         with load(trained, score_threshold=0.3) as detector:
             image, names = read_image(pictures / "0.jpg"), detector.spec.class_names
             found = detector(image)
@@ -262,17 +260,25 @@ def test_the_service_answers_what_the_detector_finds_and_refuses_in_sentences(tr
             (bytes(400_000), 413, "larger than 300000 bytes"),
             (iter([bytes(200_000)] * 2), 413, "larger than 300000 bytes"),  # without a length before
         ):
-            refused = httpx.post(f"{service.url}/detect", content=wrong)
+            refused = requests.post(f"{service.url}/detect", data=wrong)
             assert refused.status_code == status and words in refused.json()["error"]
-        assert httpx.get(f"{service.url}/detect").status_code == 405
-        assert httpx.get(f"{service.url}/nothing").json() == {"error": "Not Found"}
-        assert httpx.get(f"{service.url}/health/live").json() == {"status": "live"}
-        metrics = httpx.get(f"{service.url}/metrics").text
+        assert requests.get(f"{service.url}/detect").status_code == 405
+        assert requests.get(f"{service.url}/nothing").json() == {"error": "Not Found"}
+        assert requests.get(f"{service.url}/health/live").json() == {"status": "live"}
+        metrics = requests.get(f"{service.url}/metrics").text
         assert 'detect_requests_total{status="200"} 1.0' in metrics
         assert 'detect_requests_total{status="415"} 3.0' in metrics and "detect_places_taken 0.0" in metrics
 
         said = service.stop()
         assert "Traceback" not in said and "error" not in said.lower()
+
+
+class Answer(NamedTuple):
+    """What came back."""
+
+    status: int
+    headers: Mapping[str, str]
+    json: Any
 
 
 class Gate:
@@ -296,18 +302,29 @@ class Gate:
 
 @contextlib.asynccontextmanager
 async def in_this_process(gate: Gate, **options: Any) -> AsyncIterator[Any]:
-    """The service's app, asked without a network."""
-    import httpx
+    """The service's app in this process, and what asks it."""
+    import aiohttp
+    import uvicorn
 
     service = example("service")
     config = service.Service(Path(), **options)
     app = service.create_app(Detector(gate, config.score_threshold), config)
-    transport = httpx.ASGITransport(app=app)
-    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://x") as http:
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical"))
+    serving = asyncio.create_task(server._serve())  # serve() would take this process's signals
+    await until(lambda: server.started)
+    url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    async with aiohttp.ClientSession(url) as http:
         try:
             yield http
         finally:
             gate.open.set()
+    server.should_exit = True
+    await serving
+
+
+async def ask(http: Any, path: str, body: bytes | None = None) -> Answer:
+    async with http.request("GET" if body is None else "POST", path, data=body) as response:
+        return Answer(response.status, response.headers, await response.json())
 
 
 async def until(true: Callable[[], object]) -> None:
@@ -320,7 +337,7 @@ async def until(true: Callable[[], object]) -> None:
 
 @pytest.fixture
 def runtime(trained: Path) -> Iterator[Runtime]:
-    example("service", "fastapi", "uvicorn", "prometheus_client", "httpx")
+    example("service", "fastapi", "uvicorn", "prometheus_client", "aiohttp")
     with load(trained) as detector:
         yield detector.runtime
 
@@ -337,7 +354,7 @@ def test_what_waits_is_detected_together_where_the_artifact_allows(
     gate, told = Gate(runtime, batch), list[int]()
     batcher = example("batcher").Batcher(Detector(gate), 4, 32, told.append)
 
-    async def ask() -> tuple[list[Detections], list[Any]]:
+    async def run() -> tuple[list[Detections], list[Any]]:
         batcher.start()
         asked = [asyncio.create_task(batcher.detect(images[0]))]
         await until(lambda: gate.entered)  # at work: the others wait
@@ -349,7 +366,7 @@ def test_what_waits_is_detected_together_where_the_artifact_allows(
         await batcher.stop()
         return found, pair
 
-    found, (neighbour, failed) = asyncio.run(ask())
+    found, (neighbour, failed) = asyncio.run(run())
     assert told[:-1] == sizes if batch is None else told == [*sizes, 1, 1]
     single = Detector(runtime)
     for one, image in [*zip(found, images, strict=True), (neighbour, images[0])]:
@@ -363,43 +380,43 @@ def test_what_waits_is_detected_together_where_the_artifact_allows(
 def test_who_finds_no_place_is_told_when_to_come_again(runtime: Runtime, pictures: Path) -> None:
     gate, body = Gate(runtime), (pictures / "0.jpg").read_bytes()
 
-    async def ask() -> tuple[list[Any], Any, Any]:
+    async def run() -> tuple[list[Any], Any, Any]:
         async with in_this_process(gate, places=3, seconds=30) as http:
-            asked = [asyncio.create_task(http.post("/detect", content=body)) for _ in range(8)]
+            asked = [asyncio.create_task(ask(http, "/detect", body)) for _ in range(8)]
             await until(lambda: gate.entered and sum(task.done() for task in asked) == 5)
-            full = await http.get("/health/ready")
+            full = await ask(http, "/health/ready")
             gate.open.set()
-            return await asyncio.gather(*asked), full, await http.get("/health/ready")
+            return await asyncio.gather(*asked), full, await ask(http, "/health/ready")
 
-    answers, full, ready = asyncio.run(ask())
-    assert sorted(one.status_code for one in answers) == [200] * 3 + [503] * 5
-    shed = [one for one in answers if one.status_code == 503]
-    assert all(one.headers["Retry-After"] == "1" and "try again" in one.json()["error"] for one in shed)
-    assert (full.status_code, ready.status_code) == (503, 200)
+    answers, full, ready = asyncio.run(run())
+    assert sorted(one.status for one in answers) == [200] * 3 + [503] * 5
+    shed = [one for one in answers if one.status == 503]
+    assert all(one.headers["Retry-After"] == "1" and "try again" in one.json["error"] for one in shed)
+    assert (full.status, ready.status) == (503, 200)
 
 
 def test_a_request_gives_up_in_time_and_a_hanging_backend_is_told_of(runtime: Runtime, pictures: Path) -> None:
     gate, body = Gate(runtime), (pictures / "0.jpg").read_bytes()
 
-    async def ask() -> tuple[list[Any], Any, Any]:
+    async def run() -> tuple[list[Any], Any, Any]:
         async with in_this_process(gate, places=2, seconds=0.2) as http:
-            late = [await http.post("/detect", content=body) for _ in range(3)]  # more than there are places
+            late = [await ask(http, "/detect", body) for _ in range(3)]  # more than there are places
             await asyncio.sleep(2)
-            hanging = await http.get("/health/live")
+            hanging = await ask(http, "/health/live")
             gate.open.set()
             await until(lambda: gate.sizes)
             await asyncio.sleep(0.1)
-            return late, hanging, await http.get("/health/live")
+            return late, hanging, await ask(http, "/health/live")
 
-    late, hanging, live = asyncio.run(ask())
-    assert [one.status_code for one in late] == [504] * 3 and "0.2 seconds" in late[0].json()["error"]
-    assert (hanging.status_code, live.status_code) == (503, 200)
+    late, hanging, live = asyncio.run(run())
+    assert [one.status for one in late] == [504] * 3 and "0.2 seconds" in late[0].json["error"]
+    assert (hanging.status, live.status) == (503, 200)
     assert gate.sizes == [1]  # nobody waited for the other two any more
 
 
 @pytest.mark.parametrize("seconds", [1.5, pytest.param(20, marks=pytest.mark.slow)])
 def test_asked_for_more_than_it_can_the_service_loses_nothing(trained: Path, pictures: Path, seconds: float) -> None:
-    example("load_test", "fastapi", "uvicorn", "prometheus_client", "httpx")
+    example("load_test", "fastapi", "uvicorn", "prometheus_client", "aiohttp")
     with served(trained, "--places", 6, "--streams", 2) as service:
         options = ["--url", service.url, "--seconds", seconds, "--clients", 4, "--times", 3]
         done = run("load_test", pictures / "**" / "[0-9].jpg", "--artifact", trained, *options)
