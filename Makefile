@@ -37,6 +37,7 @@ check: .venv/ready  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy examples/*.py
 
 # What is installed, and where it comes from. The tools have an environment of their own, installed by hashes.
 TOOLS := .venv/tools

@@ -48,7 +48,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 def example(name: str, *packages: str) -> ModuleType:
     """An example as a module; the test is skipped where what it is about is not installed."""
     for package in packages:
-        pytest.importorskip(package, reason=f'needs {package}: pip install -e ".[examples]"')
+        pytest.importorskip(package, reason=f"needs {package}: examples/{name}.py says how to install it")
     if str(EXAMPLES) not in sys.path:
         sys.path.append(str(EXAMPLES))  # examples import each other as scripts do
     return importlib.import_module(name)
@@ -85,7 +85,7 @@ def rows_of(detections: Detections) -> list[tuple[list[float], float, int]]:
 
 
 def test_each_example_says_how_to_run_it() -> None:
-    names = {path.name for path in EXAMPLES.glob("*.py")} - {"batcher.py"}  # a part of service.py
+    names = {path.name for path in EXAMPLES.glob("*.py")} - {"batcher.py"}  # which is a part of service.py
     table = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     for name in names:
         text = (EXAMPLES / name).read_text(encoding="utf-8")
