@@ -70,7 +70,7 @@ class Worker:
         self.detector = load(config.artifact, score_threshold=config.score_threshold, threads=1)
 
     def __call__(self, batch: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        keys = [str(key) for key in batch["item"]]
+        keys = [os.fsdecode(bytes(key)) for key in batch["item"]]
         write_part(self.config.output, [row_of(self.detector, self.config.images, key) for key in keys])
         return {"done": np.array([len(keys)])}
 
@@ -90,7 +90,7 @@ def row_of(detector: Detector, folder: Path, key: str) -> dict[str, Any]:
 
 def write_part(output: Path, rows: Sequence[dict[str, Any]]) -> None:
     """A file that is there whole or not at all, named after the images in it."""
-    name = hashlib.sha256("\0".join(row["image"] for row in rows).encode()).hexdigest()[:24]
+    name = hashlib.sha256(b"\0".join(os.fsencode(row["image"]) for row in rows)).hexdigest()[:24]
     part = output / "parts" / f".{name}.{uuid.uuid4().hex}.part"  # a worker that Ray takes for dead may still write
     part.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -108,7 +108,9 @@ def written(output: Path) -> Iterator[dict[str, Any]]:
 
 def check_same_run(config: Batch) -> None:
     """What lies in `output` has to come from the same model and images. Raises `InvalidInput` where it does not."""
-    model = hashlib.sha256(model_file(config.artifact).read_bytes()).hexdigest()
+    path = model_file(config.artifact)
+    files = sorted(path.parent.glob(f"{path.stem}.*"))  # weights may lie beside
+    model = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
     now = json.dumps({"model": model, "images": str(config.images), "score_threshold": config.score_threshold})
     note = config.output / "run.json"
     if note.exists() and read_text(note) != now:
@@ -137,7 +139,7 @@ def detect_all(config: Batch, keys: Sequence[str]) -> None:
     ray.data.DataContext.get_current().enable_progress_bars = False  # ours counts images
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     blocks = -(-len(keys) // config.batch)
-    data = ray.data.from_items(list(keys), override_num_blocks=blocks)
+    data = ray.data.from_items(list(map(os.fsencode, keys)), override_num_blocks=blocks)  # not every name is Unicode
     pool = ray.data.ActorPoolStrategy(size=config.workers)
     work = data.map_batches(Worker, fn_constructor_args=(config,), batch_size=config.batch, compute=pool, num_cpus=1)
     try:

@@ -33,6 +33,7 @@ from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.exceptions import HTTPException as HTTPError
+from starlette.requests import ClientDisconnect
 
 from runtimes import Detections, Detector, UserError, load
 from runtimes.preprocess import Image
@@ -112,6 +113,8 @@ def create_app(detector: Detector, config: Service) -> FastAPI:
                 return await asyncio.wait_for(answer(request), config.seconds)
         except Full:
             raise HTTPException(503, "All places are taken; try again in a second.", {"Retry-After": "1"}) from None
+        except ClientDisconnect:
+            raise HTTPException(400, "The body ended early.") from None  # nobody reads this; it is counted
         except asyncio.TimeoutError:
             raise HTTPException(504, f"This took longer than {config.seconds:g} seconds.") from None
 

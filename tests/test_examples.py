@@ -262,6 +262,8 @@ def test_the_service_answers_what_the_detector_finds_and_refuses_in_sentences(tr
         ):
             refused = requests.post(f"{service.url}/detect", data=wrong)
             assert refused.status_code == status and words in refused.json()["error"]
+        with socket.create_connection(("127.0.0.1", service.port)) as gone:  # in the middle of its body
+            gone.sendall(b"POST /detect HTTP/1.1\r\nHost: x\r\nContent-Length: 999\r\n\r\nbegins")
         assert requests.get(f"{service.url}/detect").status_code == 405
         assert requests.get(f"{service.url}/nothing").json() == {"error": "Not Found"}
         assert requests.get(f"{service.url}/health/live").json() == {"status": "live"}
@@ -447,12 +449,12 @@ def test_parts_of_a_batch_are_whole_and_each_image_is_there_once(trained: Path, 
     assert keys == sorted(["damaged.jpg", "0.jpg", "2.jpg", "4.jpg", "below/1.jpg", "below/3.jpg", "below/5.jpg"])
     worker = module.Worker(config)
     for part in (keys[:4], keys[:4], keys[2:6]):  # one done again, and one that overlaps
-        assert worker({"item": np.array(part)})["done"].tolist() == [len(part)]
+        assert worker({"item": np.array(list(map(os.fsencode, part)))})["done"].tolist() == [len(part)]
     assert len(list((tmp_path / "parts").iterdir())) == 2
     with pytest.raises(module.UserError, match=f"1 images are missing, such as {keys[6]}"):
         module.merge(config, keys)
     assert not (tmp_path / "detections.jsonl").exists()
-    worker({"item": np.array(keys[6:])})
+    worker({"item": np.array(list(map(os.fsencode, keys[6:])))})
     assert module.merge(config, keys) == {"images": 7, "unread": 1}
     rows = lines_of(tmp_path)
     assert [row["image"] for row in rows] == keys
