@@ -17,6 +17,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import sys
 import uuid
 from collections.abc import Iterator, Sequence
@@ -147,7 +148,13 @@ def detect_all(config: Batch, keys: Sequence[str]) -> None:
             for batch in work.iter_batches(batch_size=None):
                 progress.update(int(batch["done"].sum()))
     except ray.exceptions.RayError as error:
-        raise UserError(f"Ray gave up ({first_line(error)}); the same command goes on where it stopped.") from None
+        raise UserError(f"Ray gave up ({reason(error)}); the same command goes on where it stopped.") from None
+
+
+def reason(error: Exception) -> str:
+    """The line that matters of a worker's traceback, which is what Ray gives."""
+    lines = [line for line in str(error).splitlines() if re.match(r"\w+Error: ", line)]
+    return lines[0] if lines else first_line(error)
 
 
 def merge(config: Batch, keys: Sequence[str]) -> dict[str, int]:
