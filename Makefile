@@ -37,6 +37,7 @@ check: .venv/ready  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy examples/*.py
 
 # Sphinx and its theme, beside what they document; Python 3.11 or newer.
 .venv/docs: .venv/ready setup.cfg requirements/docs.txt

@@ -34,13 +34,16 @@ ALWAYS, NOT_AT_RUN_TIME = "always", ("dev", "fuzz", "docs", "all")  # `all` hold
 
 # What each package that setup.cfg names is for.
 PURPOSES = {
+    "aiohttp": "asks examples/service.py, in load_test.py",
     "cuda-bindings": "memory and streams on NVIDIA GPUs",
+    "fastapi": "examples/service.py",
     "hotcoco": "COCO's figures",
     "lightning-fabric": "devices and processes in training",
     "matplotlib": "curves",
     "mlflow": "a training's figures, there",
     "ncnn": "runs NCNN files",
     "nncf": "int8 for OpenVINO",
+    "norfair-enough": "tracks, in examples/track_video.py",
     "numpy": "arrays",
     "onnx": "reads and writes ONNX graphs",
     "onnx-ir": "ONNX graphs, for onnxscript",
@@ -51,8 +54,10 @@ PURPOSES = {
     "openvino": "runs and writes OpenVINO files",
     "pillow": "sizes of images",
     "pnnx": "converts for NCNN",
+    "prometheus-client": "metrics of examples/service.py",
     "psutil": "memory, in training and benchmarks",
     "pyyaml": "YOLO's data files",
+    "ray": "processes, in examples/batch_ray.py",
     "safetensors": "checkpoints without code in them",
     "tensorboard": "a training's figures",
     "tensorrt-cu12": "runs engines on CUDA 12",
@@ -61,6 +66,7 @@ PURPOSES = {
     "torch": "the model; training; export",
     "tqdm": "progress bars",
     "tyro": "command lines",
+    "uvicorn": "serves examples/service.py",
     "wandb": "a training's figures, there",
 }
 

@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = ("runtimes", "exporters", "yolox_deploy", "benchmarks")
 SOURCES = sorted(file for floor in FLOORS for file in (ROOT / floor).rglob("*.py"))
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
 def imported_modules(path: Path) -> set[str]:
@@ -61,7 +62,7 @@ def test_the_face_of_runtimes_is_complete() -> None:
     assert all(getattr(face, key).__doc__ or isinstance(getattr(face, key), tuple) for key in face.__all__)
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name)
+@pytest.mark.parametrize("path", [*SOURCES, *EXAMPLES], ids=name)
 def test_every_file_says_what_it_is_and_is_short(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert ast.get_docstring(ast.parse(text)), f"{name(path)} has no docstring"
