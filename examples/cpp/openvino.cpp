@@ -1,6 +1,6 @@
 /// yolox_openvino: the programs' command line (see program.hpp) on OpenVINO.
 
-#include <openvino/openvino.hpp>
+#include <openvino/runtime/core.hpp>
 
 #include "program.hpp"
 

@@ -206,7 +206,8 @@ inline void resize(const Image& image, int height, int width, std::uint8_t* targ
                 const int left = 3 * column.first + channel, right = 3 * column.second + channel;
                 const int above = (upper[left] * column.left + upper[right] * column.right) >> 4;
                 const int below = (lower[left] * column.left + lower[right] * column.right) >> 4;
-                *value++ = static_cast<std::uint8_t>((((row.left * above) >> 16) + ((row.right * below) >> 16) + 2) >> 2);
+                const int sum = ((row.left * above) >> 16) + ((row.right * below) >> 16);
+                *value++ = static_cast<std::uint8_t>((sum + 2) >> 2);
             }
         target += target_step;
     }
@@ -349,7 +350,7 @@ inline float overlap(const Detection& one, const Detection& other) {
 
 }  // namespace detail
 
-/// The anchors, or rows of a graph with TopK or NMS, whose score is at least the threshold, in input pixels, best first.
+/// The anchors, or rows of a graph with TopK or NMS, of at least this score, in input pixels, best first.
 ///
 /// One class an anchor: score = objectness x best class score. What is not finite, in pixels of the image too, is
 /// dropped, and so are scores of exactly 0 and classes that there are not.
