@@ -18,7 +18,8 @@ example::Infer open_model(const example::fs::path& folder, const yolox::Spec& sp
         const Ort::TypeInfo input = session->GetInputTypeInfo(0), output = session->GetOutputTypeInfo(0);
         const auto taken = input.GetTensorTypeAndShapeInfo(), given = output.GetTensorTypeAndShapeInfo();
         sound = taken.GetElementType() == type && given.GetElementType() == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT &&
-                yolox::Spec::fits(taken.GetShape(), spec.input_shape()) && yolox::Spec::fits(given.GetShape(), spec.output_shape());
+                yolox::Spec::fits(taken.GetShape(), spec.input_shape()) &&
+                yolox::Spec::fits(given.GetShape(), spec.output_shape());
     }
     if (!sound) throw yolox::Error(path.string() + " is not what its spec.json says.");
     std::vector<std::int64_t> shape;

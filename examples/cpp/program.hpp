@@ -26,7 +26,7 @@ namespace fs = std::filesystem;
 using Infer = std::function<std::vector<float>(const yolox::Input&)>;
 
 /// Opens the model in an artifact's folder.
-using Load = std::function<Infer(const fs::path& folder, const yolox::Spec& spec)>;
+using OpenModel = std::function<Infer(const fs::path& folder, const yolox::Spec& spec)>;
 
 /// Everything in a file of numbers.
 template <typename T>
@@ -161,14 +161,14 @@ inline void detect(const std::string& path, const yolox::Spec& spec, const Infer
 }
 
 /// The whole program but for its backend. Returns the exit code: 1 with one sentence where something cannot be used.
-inline int run(const std::vector<std::string>& arguments, const Load& load) {
+inline int run(const std::vector<std::string>& arguments, const OpenModel& open_model) {
     try {
         const bool kit = arguments.size() == 4 && arguments[1] == "--kit";
         if (arguments.size() < 2 || (arguments[1] == "--kit" && !kit))
             throw yolox::Error("usage: PROGRAM ARTIFACT IMAGE.ppm... | PROGRAM ARTIFACT --kit KIT RESULTS");
         const fs::path folder = arguments[0];
         const yolox::Spec spec = yolox::read_spec((folder / "spec.json").string());
-        const Infer infer = load(folder, spec);
+        const Infer infer = open_model(folder, spec);
         if (kit) {
             run_kit(folder, arguments[2], arguments[3], spec, infer);
         } else {
