@@ -21,6 +21,7 @@ from exporters.kit.manifest import Kit
 from runtimes import ModelSpec, load
 from runtimes.preprocess import Image
 from runtimes.spec import GraphNMS
+from yolox_deploy.data.images import read_image
 from yolox_deploy.data.scenes import scene
 from yolox_deploy.model.checkpoint import read_checkpoint
 from yolox_deploy.model.open import describe
@@ -144,7 +145,7 @@ def check_detections(program: Path, artifact: Artifact, folder: Path) -> None:
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     with load(artifact.folder) as detector:
         for path in paths:
-            found, own = detector(cv2.imread(str(path))), [line for line in lines if line["image"] == str(path)]
+            found, own = detector(read_image(path)), [line for line in lines if line["image"] == str(path)]
             assert len(found) > 1
             assert [line["class"] for line in own] == [detector.spec.class_names[number] for number in found.class_id]
             assert np.abs(np.array([line["box"] for line in own]) - found.xyxy).max() < 0.01
@@ -158,7 +159,7 @@ def test_images_give_what_the_detector_gives(openvino_program: Path, scenes_arti
 @pytest.mark.parametrize("ending", ["nms", "topk"])
 def test_graphs_that_end_in_more(openvino_program: Path, tmp_path: Path, ending: str) -> None:
     changes = {"nms": GraphNMS(0.25, 0.65)} if ending == "nms" else {"topk": 100}
-    check_detections(openvino_program, export_scenes(tmp_path, **changes), tmp_path)
+    check_detections(openvino_program, export_scenes(tmp_path, decoded=True, **changes), tmp_path)
 
 
 def test_bad_input_ends_in_one_sentence(openvino_program: Path, scenes_artifact: Artifact, tmp_path: Path) -> None:
