@@ -22,6 +22,7 @@ function explain(error) {
 }
 
 async function useBackend(name) {
+  stopCamera(); // its loop would end with this turn, and leave it switched on
   const mine = ++turn;
   say("Loading the model …");
   at("backend").disabled = true;
@@ -34,6 +35,7 @@ async function useBackend(name) {
     if (shown && mine === turn) await detect();
   } catch (error) {
     explain(error);
+    if (model) at("backend").value = model.backend; // which goes on
   } finally {
     at("backend").disabled = false;
   }
@@ -45,7 +47,8 @@ function describe({ spec, backend }) {
   at("about").textContent =
     `${spec.class_names.length} classes, ${width} × ${height}, ${spec.precision}. Pictures stay on this device.`;
   const threads = usableThreads();
-  say(`Ready: ${backend === "webgpu" ? "WebGPU" : `WebAssembly, ${threads} thread${threads > 1 ? "s" : ""}`}.`);
+  const alone = "1 thread, since this browser or server allows no more";
+  say(`Ready: ${backend === "webgpu" ? "WebGPU" : `WebAssembly, ${threads > 1 ? `${threads} threads` : alone}`}.`);
 }
 
 async function prove(opened) {
@@ -75,11 +78,12 @@ async function openPicture(file) {
     const scale = Math.min(1, LONGEST_SIDE / Math.max(bitmap.width, bitmap.height));
     const [width, height] = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.round(side * scale)));
     if (mine !== turn) return;
-    shown = { source: bitmap, image: pixelsOf(bitmap, width, height), name: file.name };
-    await detect();
+    shown = { source: bitmap, image: pixelsOf(bitmap, width, height) };
   } catch {
     say(`${file.name} is no picture that this browser can read.`, true);
+    return;
   }
+  await detect().catch(explain);
 }
 
 async function detect() {
@@ -109,7 +113,7 @@ function show() {
 }
 
 const nameOf = (row) => model.spec.class_names[row[5]];
-const colourOf = (row) => `hsl(${(row[5] * 137.5) % 360} 75% 36%)`; // neighbouring classes far apart
+const colourOf = (row) => `hsl(${(row[5] * 137.5) % 360} 75% 27%)`; // neighbouring classes far apart
 
 function entry(row) {
   const item = document.createElement("li");
@@ -139,8 +143,9 @@ function draw({ source, image }, rows) {
     context.strokeRect(left, top, right - left, bottom - top);
     const high = 19 * unit;
     const y = top >= high ? top - high : Math.max(top, 0);
-    const x = Math.max(left, 0);
-    context.fillRect(x, y, context.measureText(text).width + 8 * unit, high);
+    const wide = context.measureText(text).width + 8 * unit;
+    const x = Math.max(Math.min(left, image.width - wide), 0);
+    context.fillRect(x, y, wide, high);
     context.fillStyle = "#fff";
     context.fillText(text, x + 4 * unit, y + 2.5 * unit);
   }
