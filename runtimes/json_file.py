@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,15 @@ LARGEST = 16 * 2**20  # bytes: a record of parity takes some kilobytes
 
 
 def check_regular(path: Path) -> None:
-    """Raise `InvalidInput` for a pipe or a device, which may have no end, or a link to one. What is missing passes."""
-    if path.exists() and not path.is_file():
+    """Raise `InvalidInput` for a pipe or a device, which may have no end, or a link to one.
+
+    What is missing or cannot be looked at passes: whoever opens it says why.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return
+    if not stat.S_ISREG(mode):
         raise InvalidInput(f"{path} is not a file: refused.")
 
 

@@ -33,16 +33,16 @@ def check_proven(model: Path) -> None:
     record = model.with_name(RECORD)
     if not record.exists():
         return
-    files = read_json_object(record).get("files", {})
+    files = read_json_object(record).get("files")
     if not isinstance(files, dict):
         raise InvalidInput(f"{record} is damaged: its files are no names with hashes. Export again.")
-    if model.suffix in PROVEN_SUFFIXES and model.name not in files:
-        raise InvalidInput(f"{record} does not name {model.name}: it is of another model. Export again.")
-    expected = {name: str(files[name]) for name in (model.name, f"{model.stem}.bin") if name in files}
-    for name, digest in expected.items():
-        file = model.with_name(name)
+    for file in (model, model.with_suffix(".bin")):
         check_regular(file)
-        if file.exists() and sha256_file(file) != digest:
+        if file.suffix not in PROVEN_SUFFIXES or not file.exists():
+            continue
+        if file.name not in files:
+            raise InvalidInput(f"{record} does not name {file.name}: it is of another model. Export again.")
+        if sha256_file(file) != str(files[file.name]):
             raise InvalidInput(
                 f"{file} is not the file that was proven: it is damaged, or was changed. Export it again, or delete"
                 f" {RECORD} beside it if it was you who changed it."

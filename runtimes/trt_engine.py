@@ -12,7 +12,7 @@ from typing import Any
 
 from .cuda import Gpu, call, cuda_runtime, find_gpu
 from .errors import InvalidInput, MissingBackend
-from .json_file import read_json_object
+from .json_file import check_regular, read_json_object
 from .spec import ModelSpec, Precision
 from .trt_build import TITLES, BuildOptions, build_engine, library, target_of, write_beside
 
@@ -148,6 +148,7 @@ def read_plan(engine: Path, trt: Any, gpu: Gpu) -> bytes:
         raise InvalidInput(f"{engine} was built by {title} {info.version}, and this is {here}: {advice}")
     if not engine.exists():
         raise InvalidInput(f"{engine} does not exist: {advice}")
+    check_regular(engine)
     plan = engine.read_bytes()
     if sha256(plan) != info.engine_sha256:
         raise InvalidInput(f"{engine} is damaged, or not the file that engine.json tells of: {advice}")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from runtimes import InvalidInput
 from yolox_deploy import checkpoint as command
@@ -340,3 +341,20 @@ def test_names_that_steer_a_terminal_and_weights_that_are_no_numbers_are_shown(
     printed = capsys.readouterr().out
     assert "\x1b" not in printed and r"2: '\x1b[2J', dog" in printed
     assert "some are NaN or infinite" in " ".join(printed.split())
+
+
+def test_a_small_file_cannot_ask_for_all_memory(tmp_path: Path) -> None:
+    state_dict = YOLOX("yolox-nano", 2).state_dict()
+    for level in range(3):
+        for part, shape in (("weight", (10**9, 64, 1, 1)), ("bias", (10**9,))):
+            state_dict[f"head.cls_preds.{level}.{part}"] = torch.zeros(1).expand(shape)
+    torch.save({"model": state_dict}, tmp_path / "vast.pth")
+    with pytest.raises(InvalidInput, match=r"holds less of head\.cls_preds\.0\.weight than it says"):
+        read_checkpoint(tmp_path / "vast.pth")
+
+
+@pytest.mark.parametrize("metadata", [{"class_names": "[" * 200_000}, {"class_names": "7"}])
+def test_odd_metadata_of_safetensors_is_one_sentence(metadata: dict[str, str], tmp_path: Path) -> None:
+    save_file(YOLOX("yolox-nano", 2).state_dict(), tmp_path / "odd.safetensors", metadata)
+    with pytest.raises(InvalidInput, match="is damaged, or no safetensors file"):
+        read_checkpoint(tmp_path / "odd.safetensors")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
 from collections.abc import Callable
@@ -97,6 +98,16 @@ def cut(layout: str) -> Callable[[Path], object]:
     return lambda root: (root / first_image(layout)).write_bytes((root / first_image(layout)).read_bytes()[:4000])
 
 
+def piped(layout: str) -> Callable[[Path], object]:
+    """In the place of an image stands a pipe, which would be read for ever."""
+
+    def plant(root: Path) -> None:
+        (root / first_image(layout)).unlink()
+        os.mkfifo(root / first_image(layout))
+
+    return plant
+
+
 def copy(layout: str, target: str) -> Callable[[Path], object]:
     return lambda root: shutil.copy(root / first_image(layout), root / target)
 
@@ -137,6 +148,7 @@ CASES = [
         for kind, (boxes, count) in BOXES.items()
     ),
     *(Case(layout, "unreadable image", "0.png", cut(layout)) for layout in WRITERS),
+    *(Case(layout, "unreadable image", "0.png", piped(layout)) for layout in ("voc", "yolo")),
     *(Case(layout, "extreme aspect ratio", "2000 x 1", long_strip(layout)) for layout in WRITERS),
     *(
         Case(layout, "many boxes outside their images", "0.png", with_boxes(layout, [("owl", 90, 1, 99, 9)] * 9))
@@ -148,7 +160,7 @@ CASES = [
     Case("coco", "broken annotation", "annotations[3]", annotate(bbox=[1, 2, 3])),
     Case("coco", "broken annotation", "annotations[3]", annotate(image_id=[0])),
     *(Case("coco", "broken annotation", "annotations[3]", annotate(iscrowd=value)) for value in ("0", "yes", [0], 2)),
-    *(Case("coco", "broken annotation", "annotations[3]", annotate(category_id=value)) for value in (True, 10.0, "10")),
+    *(Case("coco", "broken annotation", "annotations[3]", annotate(category_id=value)) for value in (True, 10.5, "10")),
     *(Case("coco", "broken annotation", "images[0]", edit_coco(lambda c, v=value: c["images"][0].update(width=v)))
       for value in (80.5, "80", True)),
     Case("coco", "broken annotation", "annotations[3]", annotate(bbox=[1, 2, 3, 10**400])),

@@ -141,6 +141,8 @@ def test_what_is_no_image_is_one_sentence(tmp_path: Path, random: np.random.Gene
     said = problem(tmp_path / "nowhere.png")
     assert said.startswith(f"cannot read the image {tmp_path / 'nowhere.png'}: ") and "Errno" not in said
     assert problem(tmp_path) == f"{tmp_path} is not a file: refused."
+    (tmp_path / "link.png").symlink_to("a" * 300)  # a name that no file can have
+    assert problem(tmp_path / "link.png").startswith(f"cannot read the image {tmp_path / 'link.png'}: ")
 
 
 def test_damaged_files_end_in_a_sentence_or_an_image(tmp_path: Path, random: np.random.Generator) -> None:

@@ -17,7 +17,9 @@ from benchmarks.faults.fatal import Watch
 from runtimes import InvalidInput
 from yolox_deploy.model.safe_save import is_whole
 from yolox_deploy.training.ema import ModelEMA
+from yolox_deploy.training.history import EpochRecord
 from yolox_deploy.training.state import BEST, LAST, PREVIOUS, Progress, TrainingState, newest
+from yolox_deploy.training.trainer import Pace, Trainer
 
 
 @pytest.fixture
@@ -111,6 +113,12 @@ def test_damaged_best_weights_are_said_at_once_and_found_anew(state: TrainingSta
     (tmp_path / BEST).write_bytes(b"")
     assert "best.pth is damaged or gone, and with it epoch 3" in state.resume(tmp_path)
     assert (state.progress.best_ap, state.progress.best_epoch) == (0.0, 0)  # so that the next to be measured is better
+    trainer = object.__new__(Trainer)  # a training that has been patient for long, before
+    state.progress.history = [EpochRecord(epoch, epoch, 0.1, {}, {"AP": 0.5}, 1.0, 1.0) for epoch in range(1, 9)]
+    trainer.state, trainer.pace = state, Pace(patience=3)
+    assert not trainer._is_stale()
+    state.progress.best_epoch = 3
+    assert trainer._is_stale()
 
 
 def test_two_damaged_ones_are_one_sentence(state: TrainingState, tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def detect_images(
     Returns why images could not be read, a sentence for each; the others are done.
     """
     stems = [path.stem for path in pictures]
-    numbered = all(stem.isdecimal() for stem in stems) and len(set(stems)) == len(stems)
+    numbered = all(stem.isdecimal() for stem in stems) and len(set(map(int, stems))) == len(stems)
     waiting: deque[tuple[Path, Image]] = deque()  # images that are being detected in, to draw on
     unread: list[str] = []
 

@@ -102,7 +102,7 @@ def _entry(entry: Any) -> tuple[int, Entry]:
     sides = entry.get("height"), entry.get("width")
     if not all(sides):
         return _integer(entry["id"]), Entry(str(entry["file_name"]), UNKNOWN_SIZE)
-    height, width = map(_whole, sides)
+    height, width = map(_integer, sides)
     if min(height, width) < 0:
         raise ValueError("height and width must be positive")
     return _integer(entry["id"]), Entry(str(entry["file_name"]), (height, width))
@@ -118,7 +118,7 @@ def _annotation(images: dict[int, Entry], categories: dict[int, str], file: Path
         raise Fault("unknown category", place, f"{place} of {file} is of category {category!r}, which is not in it.")
     if len(box) != 4:
         raise ValueError("bbox needs left, top, width and height")
-    if crowd not in (0, 1):  # "0" would be taken for one
+    if crowd not in (0, 1, None):  # "0" would be taken for one
         raise ValueError(f"iscrowd is 0 or 1, not {crowd!r}")
     left, top, width, height = box
     try:
@@ -189,13 +189,7 @@ def _read_json(path: Path) -> dict[str, list[Any]]:
 
 
 def _integer(value: Any) -> int:
-    if type(value) is not int:
-        raise TypeError(f"the id {value!r} is not a number")
-    return value
-
-
-def _whole(value: Any) -> int:
-    """Of a side: some tools write 640.0."""
+    """Of an id or a side: some tools write 640.0."""
     if type(value) not in (int, float) or value != int(value):
-        raise TypeError(f"the side {value!r} is no whole number")
+        raise TypeError(f"{value!r} is no whole number")
     return int(value)

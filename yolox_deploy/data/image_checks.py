@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from runtimes.cores import usable_cores
 from runtimes.errors import InvalidInput
+from runtimes.json_file import check_regular
 
 from .dataset import Dataset, LabelledImage
 from .faults import Fault
@@ -40,9 +41,12 @@ def examine(paths: Sequence[Path]) -> dict[Path, ImageFile]:
 
 def examine_file(path: Path) -> ImageFile:
     try:
+        check_regular(path)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         return ImageFile(UNKNOWN_SIZE, "", f"cannot read {path}: {error.strerror}.")
+    except InvalidInput as error:
+        return ImageFile(UNKNOWN_SIZE, "", str(error))
     try:
         image = read_image(path)
     except InvalidInput as error:

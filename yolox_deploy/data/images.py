@@ -57,6 +57,7 @@ def image_size(path: Path) -> tuple[int, int]:
         from PIL import Image as Pillow
     except ImportError:
         raise MissingBackend("reading the sizes of images needs Pillow: pip install pillow") from None
+    check_regular(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of tags that do not matter here, and of very large images

@@ -88,6 +88,9 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         for key, value in state_dict.items()
         if isinstance(key, str) and isinstance(value, Tensor)
     }
+    for key, value in state_dict.items():  # with a stride of 0, a small file could ask for all memory
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise InvalidInput(f"{path} holds less of {key} than it says: refused.")
     if any(key.startswith("bbox_head.") for key in state_dict):
         state_dict = official_keys({key: value for key, value in state_dict.items() if not key.startswith("ema_")})
     elif not any(key.startswith("backbone.backbone.") for key in state_dict):

@@ -37,6 +37,8 @@ def is_whole(path: Path) -> bool:
 
     PyTorch itself does not look at them. Nothing is known of archives without them (`set_crc32_options(False)`).
     """
+    if not path.is_file():
+        return False
     try:
         with zipfile.ZipFile(path) as archive:
             unchecked = not any(entry.CRC for entry in archive.infolist())

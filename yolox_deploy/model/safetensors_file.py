@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from runtimes.errors import InvalidInput
+from runtimes.errors import InvalidInput, first_line
 
 from .mmdet_keys import StateDict
 from .safe_load import check_size
@@ -27,9 +27,9 @@ def read_safetensors(path: Path) -> dict[str, Any]:
             metadata = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict
         facts = {name: tuple(json.loads(metadata[name])) for name in FACTS if name in metadata}
-    except (SafetensorError, ValueError, TypeError) as error:
-        raise InvalidInput(f"{path} is damaged, or no safetensors file: {error}.") from None
-    floats = {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
+        floats = {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
+    except (SafetensorError, ValueError, TypeError, RuntimeError) as error:  # RecursionError, NotImplementedError too
+        raise InvalidInput(f"{path} is damaged, or no safetensors file: {first_line(error)}.") from None
     return {"model": floats, **facts}
 
 

@@ -121,7 +121,7 @@ class TrainingState:
         if self.progress.best_epoch == 0 or is_whole(best):
             return ""
         lost, self.progress.best_ap, self.progress.best_epoch = self.progress.best_epoch, 0.0, 0
-        return f"{best} is damaged or gone, and with it epoch {lost}; it will hold the best epoch from here on."
+        return f"{best} is damaged or gone, and with it epoch {lost}; it will hold the best epoch still to come."
 
 
 def resumable(folder: Path, meta: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:

@@ -102,8 +102,10 @@ class Trainer:
 
     def _is_stale(self) -> bool:
         progress = self.state.progress
+        if self.pace.patience is None or progress.best_epoch == 0:  # 0: nothing was measured, or the best was lost
+            return False
         evaluated = [record for record in progress.history if record.figures and record.epoch > progress.best_epoch]
-        return self.pace.patience is not None and len(evaluated) >= self.pace.patience
+        return len(evaluated) >= self.pace.patience
 
     def _evaluate(self) -> dict[str, float]:
         """COCO's figures of the averaged weights, measured by the first process for all."""
