@@ -28,7 +28,7 @@ demo: .venv/ready  ## the bundled Nano on every processor target, proven, measur
 	@echo "Artifacts and their proofs: demo/artifacts/. Pictures to look at: demo/pictures/"
 
 test: .venv/ready  ## what CI runs
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile  # two processes, a core each
 
 test-slow: .venv/ready  ## all variants, sizes and batches: about an hour
 	$(BIN)/python -m pytest -m slow

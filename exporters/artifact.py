@@ -18,15 +18,16 @@ from runtimes.spec import ModelSpec
 
 from .options import ExportOptions
 from .parity import StageCheck, compare
-from .replacement import only_writer, present, remove, replace_folder, settle, tidy, workshop
+from .replacement import files_below, only_writer, present, remove, replace_folder, settle, tidy, workshop
 from .report import TOLERANCES, ParityError, ParityReport, Tolerance
 from .targets import EXPORTERS
 from .torch_runtime import TorchRuntime
 
 MODEL_FILES = {"model.onnx", "model.xml", "model.bin", "model.param", "model.engine", "model.rtx", "engine.json"}
+ARTIFACT_FILES = MODEL_FILES | {"spec.json", "parity.json", "accuracy.json", "int8.json"}
+# Of the target web, besides.
 PAGE_FILES = {"index.html", "style.css", "icon.svg", "isolation.js", "ort", "kit"}
 PAGE_FILES |= {"page.mjs", "model.mjs", "yolox.mjs", "kit.mjs"}
-ARTIFACT_FILES = MODEL_FILES | PAGE_FILES | {"spec.json", "parity.json", "accuracy.json", "int8.json"}
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,9 @@ def artifact_folder(output: Path, spec: ModelSpec, target: str, only_look: bool 
         tidy(folder)
     here = present(folder)
     if here is not None:
+        known = ARTIFACT_FILES | (PAGE_FILES if target == "web" else set())
         others = (
-            sorted(file.name for file in here.iterdir() if file.name not in ARTIFACT_FILES)
-            if here.is_dir()
-            else [here.name]
+            sorted(file.name for file in here.iterdir() if file.name not in known) if here.is_dir() else [here.name]
         )
         if others:
             raise InvalidInput(
@@ -106,6 +106,9 @@ def write_artifact(
                 record = {"float_layers": sorted(options.float_layers), "calibration_images": len(options.calibration)}
                 (part / "int8.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
             (part / RECORD).write_text(report.to_json(proven_files(part)), encoding="utf-8")
+            lost = sorted(files_below(folder) - files_below(part) - ARTIFACT_FILES)
+            if lost:
+                raise InvalidInput(f"{folder} holds {lost[0]}, which would be lost; choose another --output.")
             replace_folder(part, folder)
         finally:
             remove(part)

@@ -55,6 +55,12 @@ def settle(folder: Path) -> None:
             aside(folder).rename(folder)
 
 
+def files_below(folder: Path) -> set[str]:
+    """Their paths; without what Python keeps beside modules it ran."""
+    files = (path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
+    return {path.as_posix() for path in files if "__pycache__" not in path.parts}
+
+
 def replace_folder(new: Path, folder: Path) -> None:
     """Put `new` in the place of `folder`, which is settled."""
     if folder.exists():

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from yolox_deploy.console import COMMANDS
+
 ROOT = Path(__file__).parents[1]
 FLOORS = ("runtimes", "exporters", "yolox_deploy", "benchmarks")
 SOURCES = sorted(file for floor in FLOORS for file in (ROOT / floor).rglob("*.py"))
@@ -36,6 +38,11 @@ def test_imports_point_down(path: Path) -> None:
     own = FLOORS.index(path.relative_to(ROOT).parts[0])
     above = {module for module in imported_modules(path) if module.split(".")[0] in FLOORS[own + 1 :]}
     assert not above, f"{name(path)} imports from a floor above: {above}"
+
+
+def test_the_console_names_commands_of_its_floor_and_the_one_above() -> None:
+    """By strings, which are imported when the command is given: the one way up."""
+    assert {module.split(".")[0] for module, _ in COMMANDS.values()} == {"yolox_deploy", "benchmarks"}
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "runtimes").glob("*.py")), ids=name)

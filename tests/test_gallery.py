@@ -224,6 +224,20 @@ def test_your_own_thumbnails_are_not_replaced(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("name", ["index.html", "frames/000000.jpg"])
+def test_pages_and_pictures_of_others_are_not_replaced(
+    name: str, artifact: Artifact, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = tmp_path / "out" / name
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("theirs")
+    assert run(artifact, folder, tmp_path / "out") == 1
+    assert "choose another --output" in capsys.readouterr().err and theirs.read_text() == "theirs"
+    theirs.unlink()
+    for _ in range(2):  # a page of ours is replaced
+        assert run(artifact, folder, tmp_path / "out") == (0 if name == "index.html" else 1)
+
+
 @pytest.mark.parametrize(("terminal", "display", "opens"), [(True, ":0", 1), (True, "", 0), (False, ":0", 0)])
 def test_it_opens_where_a_person_looks(
     terminal: bool, display: str, opens: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -124,18 +125,22 @@ def test_doctor_checkpoint_and_data(scenes: Path, capsys: pytest.CaptureFixture[
 def test_standard_output_holds_the_result_alone_whoever_prints(tmp_path: Path) -> None:
     """Python, other processes and libraries that write to the file descriptor."""
     code = """
-import os, subprocess
+import ctypes, os, subprocess
 from pathlib import Path
 from yolox_deploy.json_output import json_output
 with json_output(Path("-")) as write:
     print("python")
     subprocess.run(["echo", "process"], check=True)
     os.write(1, b"library\\n")
+    ctypes.CDLL(None).printf(b"held\\n")  # in the buffer of C, as of a library
     write({"infinite": float("inf"), "path": Path("p")})
 print("after")
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert set(done.stderr.split()) == {"python", "process", "library"}
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, env=environment
+    )
+    assert set(done.stderr.split()) == {"python", "process", "library", "held"}
     assert done.stdout == '{\n  "infinite": null,\n  "path": "p"\n}\nafter\n'
 
 

@@ -291,6 +291,9 @@ def test_an_engine_in_triton_takes_what_it_was_built_for(tmp_path: Path) -> None
     network = tmp_path / "out" / "triton" / "toys-network"
     assert (network / "1" / "model.plan").read_text() == "a plan"
     assert 'backend: "tensorrt"\nmax_batch_size: 32\n' in (network / "config.pbtxt").read_text()
+    (tmp_path / "model.onnx").write_text("of another")  # from which a server may build it anew
+    with pytest.raises(InvalidInput, match=r"not the file that model\.engine was built from"):
+        open_served(tmp_path)
     (tmp_path / "model.engine").write_text("another plan")
     with pytest.raises(InvalidInput, match=r"not the file that engine\.json tells of"):
         open_served(tmp_path)
@@ -466,6 +469,9 @@ def test_what_is_there_is_not_lost(artifact: Artifact, tmp_path: Path, capsys: p
     assert "yolox-nano/2/model.onnx, which would be lost" in capsys.readouterr().err
     assert config.read_text() == "{}"
     assert [path.name for path in tmp_path.iterdir()] == ["ovms"]
+    (tmp_path / "triton").write_text("mine")
+    assert lay_out(artifact.folder, tmp_path, "--server", "triton", "--overwrite") == 1
+    assert (tmp_path / "triton").read_text() == "mine"
 
 
 def test_only_what_was_proven_is_laid_out(artifact: Artifact, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from queue import Empty, Queue
@@ -26,10 +27,12 @@ from onnx import numpy_helper
 
 from benchmarks.kit import __main__ as kit_command
 from benchmarks.kit.score import score_results
+from exporters import web
 from exporters.kit.manifest import Kit
 from exporters.web import ONNXRUNTIME_WEB, RUNTIME_FILES, NpmPackage
-from runtimes import load
+from runtimes import ModelSpec, load
 from runtimes.errors import UserError
+from runtimes.postprocess import postprocess
 from yolox_deploy import export, web_runtime
 from yolox_deploy.data.scenes import main as draw_scenes
 from yolox_deploy.model.download import DownloadError
@@ -228,7 +231,7 @@ WHOLE_KIT = """
     }
     const { score, nms } = kit.thresholds;
     const flat = (rows) => Float32Array.from(rows.flatMap((row) => [...row]));
-    const found = yolox.candidates(output, kit.spec, score);
+    const found = yolox.candidates(output, ratio, kit.spec, score);
     await leave("candidates", flat(found));
     await leave("nms", flat(yolox.nonMaximumSuppression(found, nms)));
     await leave("detections", flat(yolox.detections(output, ratio, kit.spec, score, nms)));
@@ -252,6 +255,7 @@ def test_every_step_conforms(visit: Visit, page: Path, tmp_path: Path) -> None:
     assert steps["detections"].cases == steps["detections"].of == 5
 
 
+@pytest.mark.slow
 @needs_browser
 def test_another_model_loses_the_badge(visit: Visit, page: Path, tmp_path: Path) -> None:
     folder = linked(page, tmp_path / "site")
@@ -263,6 +267,60 @@ def test_another_model_loses_the_badge(visit: Visit, page: Path, tmp_path: Path)
     found = visit(folder, 'await post("/texts", JSON.stringify(texts())); await post("/done", "");')
     texts = json.loads(found["/texts"])
     assert (texts["state"], texts["verdict"]) == ("failed", "No parity in this browser")
+
+
+@needs_browser
+def test_a_model_that_detects_nothing_is_proven_by_its_output(visit: Visit, package: Path, tmp_path: Path) -> None:
+    """With a badge that compared detections alone, any model would do."""
+    options = ["--seeded", "--input-size", "64", "64", "--target", "web", "--output"]
+    assert export.main([*options, str(tmp_path / "one")]) == 0
+    assert export.main([*options, str(tmp_path / "other"), "--model", "yolox-tiny", "--name", "yolox-nano-seeded"]) == 0
+    one, other = (tmp_path / name / "yolox-nano-seeded-web-fp32" for name in ("one", "other"))
+    script = 'await post("/texts", JSON.stringify(texts())); await post("/done", "");'
+    texts = json.loads(visit(one, script)["/texts"])
+    assert texts["state"] == "passed" and "4 images, 0 detections" in texts["figures"]
+    (one / "model.onnx").write_bytes((other / "model.onnx").read_bytes())
+    texts = json.loads(visit(one, script)["/texts"])
+    assert texts["state"] == "failed" and "the network's output differs" in texts["figures"]
+
+
+POSTPROCESS = """
+import { detections } from "%s";
+const { output, ratio, spec, score, nms } = JSON.parse(require("fs").readFileSync(0, "utf8"), (key, value) =>
+  ({ nan: NaN, inf: Infinity })[value] ?? value);
+const found = detections(Float32Array.from(output), ratio, spec, score, nms);
+process.stdout.write(JSON.stringify(found.map((row) => [...row])));
+"""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
+@pytest.mark.parametrize("decoded", [True, False])
+def test_postprocessing_is_that_of_the_runtimes_at_its_edges(decoded: bool, tmp_path: Path) -> None:
+    """NaN and infinity, scores on the threshold, boxes without an area, or too large once they are scaled back."""
+    spec = ModelSpec("edges", (64, 64), ("a", "b", "c"), batch=1, decoded=decoded)
+    random = np.random.default_rng(3)
+    output = random.normal(2, 1, (spec.num_anchors, 8)).astype(np.float32)
+    output[:, 4:] = random.uniform(0, 1, (spec.num_anchors, 4))
+    output[0, 4:], output[1, 4:] = (0.01, 1, 0, 0), (1, 0, 0.01, 0)  # float32(0.01), which is less than 0.01
+    output[2, 6], output[3, 4], output[4, 0], output[5, 4] = np.nan, np.nan, np.inf, np.inf
+    output[6:8, :4], output[6:8, 4:] = ((9, 9, 0, 0) if decoded else (3, 3, -200, -200)), (0.9, 0, 1, 0)
+    output[8, 2] = 3e38 if decoded else 88
+    ratio = 0.31
+    [expected] = postprocess(output[None], [ratio], spec, 0.01, 0.65)
+    module = Path(web.__file__).with_name("web_page") / "yolox.mjs"
+    (tmp_path / "run.mjs").write_text(
+        'import { createRequire } from "module";\nconst require = createRequire(import.meta.url);\n'
+        + POSTPROCESS % module.as_uri()
+    )
+    values = [{"nan": "nan", "inf": "inf"}.get(str(value), value) for value in output.ravel().tolist()]
+    given = {"output": values, "ratio": ratio, "spec": asdict(spec), "score": 0.01, "nms": 0.65}
+    done = subprocess.run(
+        ["node", str(tmp_path / "run.mjs")], input=json.dumps(given), capture_output=True, text=True, check=True
+    )
+    found = np.array(json.loads(done.stdout)).reshape(-1, 6)
+    assert len(expected) > 10
+    assert np.array_equal(found[:, 5], expected.class_id) and np.array_equal(found[:, 4], expected.confidence)
+    assert np.allclose(found[:, :4], expected.xyxy, rtol=1e-5, atol=1e-3)
 
 
 def test_the_folder_is_whole_and_asks_no_other_host(page: Path) -> None:
@@ -290,6 +348,35 @@ def test_what_a_page_cannot_run(
     said = capsys.readouterr().err
     assert says in said and "leave out web" in said
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_refused_is_refused_before_anything_is_downloaded(
+    registry: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A dry run says so as well."""
+    monkeypatch.chdir(tmp_path)
+    mine = tmp_path / "artifacts" / "yolox-nano-seeded-web-fp32" / "mine.txt"
+    mine.parent.mkdir(parents=True)
+    mine.touch()
+    for options, says in ((["--batch", "2"], "one image at a time"), ([], "mine.txt, which is not part of")):
+        for dry in ([], ["--dry-run"]):
+            assert export.main(["--seeded", "--input-size", "64", "64", "--target", "web", *options, *dry]) == 1
+            assert says in capsys.readouterr().err
+    assert not (tmp_path / "cache").exists()
+
+
+def test_files_of_others_are_not_lost(page: Path, tmp_path: Path) -> None:
+    """Beside the page in its folders, and of a page's names in other artifacts."""
+    output = tmp_path / "web"
+    shutil.copytree(page, output / page.name)
+    (output / page.name / "kit" / "mine.bin").touch()
+    assert export.main(["--weights", str(WEIGHTS), "--target", "web", "--output", str(output), "--overwrite"]) == 1
+    assert (output / page.name / "kit" / "mine.bin").exists()
+    (tmp_path / "yolox-nano-scenes-onnx-fp32").mkdir()
+    (tmp_path / "yolox-nano-scenes-onnx-fp32" / "index.html").touch()
+    options = ["--weights", str(WEIGHTS), "--name", "yolox-nano-scenes", "--output", str(tmp_path), "--overwrite"]
+    assert export.main(options) == 1
+    assert (tmp_path / "yolox-nano-scenes-onnx-fp32" / "index.html").exists()
 
 
 @pytest.fixture

@@ -33,7 +33,6 @@ Target = Literal["onnx", "openvino", "ncnn", "trt", "trt-rtx", "web"]
 
 GENERATED_IMAGES = 8
 
-
 # Their graphs end before the box decoding; the runtime decodes the few boxes that pass the threshold.
 RAW_TARGETS = {"ncnn"}
 
@@ -166,6 +165,8 @@ def check(config: ExportConfig) -> None:
         topk=config.graph.topk,
         batch=None if config.batch == "dynamic" else config.batch,
     )
+    if config.input_size is not None and any(side % 32 for side in config.input_size):
+        raise InvalidInput(f"--input-size {config.input_size[0]} {config.input_size[1]}: both must be multiples of 32.")
     if not config.target:
         raise InvalidInput("--target names nothing to export to.")
     if not config.precision:
@@ -218,17 +219,16 @@ def plan(config: ExportConfig) -> Jobs:
         for target in dict.fromkeys(config.target)
         for precision in dict.fromkeys(config.precision)
     ]
-    web = None
-    if "web" in config.target:
-        from .web_runtime import web_options
-
-        web = web_options(config.dry_run)
-    options = ExportOptions(config.graph.opset, calibration, tensorrt=config.tensorrt, web=web)
+    options = ExportOptions(config.graph.opset, calibration, tensorrt=config.tensorrt)
     for target, spec in specs:
         targets[target].check(spec, options)
         folder = artifact_folder(config.output, spec, target, only_look=config.dry_run)
         if present(folder) is not None and not config.overwrite:
             raise InvalidInput(f"{folder} exists already: --overwrite replaces it, --name NAME writes beside it.")
+    if "web" in config.target:  # last, since it may be downloaded
+        from .web_runtime import web_options
+
+        options = replace(options, web=web_options(config.dry_run))
     reference = TorchRuntime(trained.model, trained.spec)
     accuracy = AccuracyCheck(reference, dataset, config.max_ap_drop) if dataset is not None else None
     return Jobs(trained.model, trained.spec, config.output, images, options, accuracy, tuple(specs))

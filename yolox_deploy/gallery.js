@@ -93,6 +93,7 @@
     dialog.querySelector("a").href = picture.file;
     find("#back").disabled = index === 0;
     find("#forward").disabled = index === shown.length - 1;
+    if (!dialog.contains(document.activeElement)) find("#close").focus(); // a button that is disabled loses the keys
     if (!dialog.open) dialog.showModal();
   }
 

@@ -18,18 +18,30 @@ import numpy as np
 
 from runtimes.detections import Detections
 from runtimes.errors import InvalidInput
+from runtimes.json_file import check_regular
 from runtimes.preprocess import Image
 
 from .drawing import class_colour, write_picture
 from .results import KeptFile, writing_kept
 
 PAGE, THUMBNAILS, FRAMES = "index.html", "thumbnails", "frames"  # in the folder of the pictures
+GENERATOR = '<meta name="generator" content="yolox-deploy">'
 THUMBNAIL_SIDE = 400  # pixels: two for each of the page's, on a phone
 STYLE, BODY, SCRIPT = (Path(__file__).with_name(f"gallery.{suffix}") for suffix in ("css", "html", "js"))
 
 
 def check_room(folder: Path, pictures: Iterable[Path]) -> None:
-    """Raise `InvalidInput` where pictures would go where those of the page go."""
+    """Raise `InvalidInput` where pictures would go where those of the page go, or the page where another one is."""
+    page, ours = folder / PAGE, False
+    if page.exists():
+        check_regular(page)
+        with page.open(encoding="utf-8", errors="replace") as file:
+            ours = GENERATOR in file.read(1000)
+        if not ours:
+            raise InvalidInput(f"{page} is another page, which --show would replace: choose another --output.")
+    for taken in (folder / THUMBNAILS, folder / FRAMES):
+        if taken.exists() and not ours:
+            raise InvalidInput(f"{taken} is there already, and --show would write into it: choose another --output.")
     if any(path.relative_to(folder).parts[0] == THUMBNAILS for path in pictures):
         raise InvalidInput(
             f"--show keeps small pictures in {folder / THUMBNAILS}: give your folder of that name another."
@@ -90,7 +102,7 @@ def script_json(value: Any) -> str:
 def _start(title: str, about: dict[str, Any]) -> str:
     title = html.escape(title.encode("utf-8", "replace").decode("utf-8"))  # names of files need not be text
     head = (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{GENERATOR}'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
         f"<title>{title}</title>\n<style>\n{STYLE.read_text(encoding='utf-8')}</style></head>\n<body>\n"
     )

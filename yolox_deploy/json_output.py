@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import math
 import os
@@ -54,15 +55,23 @@ def json_output(path: Path | None) -> Iterator[Callable[[dict[str, Any]], None]]
 
 @contextlib.contextmanager
 def _standard_output_to_error() -> Iterator[None]:
-    sys.stdout.flush()
+    _flush()
     kept = os.dup(1)
     os.dup2(2, 1)
     try:
         with contextlib.redirect_stdout(sys.stderr):
             yield
     finally:
+        _flush()
         os.dup2(kept, 1)
         os.close(kept)
+
+
+def _flush() -> None:
+    """Also what C libraries hold back, which would come after our JSON."""
+    sys.stdout.flush()
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # Windows has no such handle
+        ctypes.CDLL(None).fflush(None)
 
 
 def finite(value: Any) -> Any:

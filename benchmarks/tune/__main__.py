@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -36,9 +36,6 @@ from ..reference import find_weights
 from .report import Result
 from .search import Build, Goal, search
 from .ways import BF16_TARGETS, MODULES, builds_of, read_sizes, ways_of
-
-if TYPE_CHECKING:
-    pass
 
 TIMED_IMAGES = 16
 LOG, RESULT = "export.log", "tune.json"

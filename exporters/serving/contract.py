@@ -63,6 +63,11 @@ def _open_engine(model: Path) -> Served:
     info = EngineInfo.read(model)
     if sha256_file(model) != info.engine_sha256:
         raise InvalidInput(f"{model} is damaged, or not the file that engine.json tells of: build it anew.")
+    onnx = model.with_suffix(".onnx")  # from which a server may build it anew
+    if onnx.exists():
+        check_proven(onnx)
+        if sha256_file(onnx) != info.onnx_sha256:
+            raise InvalidInput(f"{onnx} is not the file that {model.name} was built from: export it again.")
     return Served(model, ModelSpec.read(model.with_name("spec.json")), info.profile)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from runtimes.errors import InvalidInput
 
-from ..replacement import only_writer, remove, replace_folder, settle, workshop
+from ..replacement import files_below, only_writer, remove, replace_folder, settle, workshop
 from .contract import Served
 from .deepstream import check_deepstream, write_deepstream
 from .ovms import check_ovms, write_ovms
@@ -35,6 +35,8 @@ def write_serving(served: Served, server: str, folder: Path) -> None:
 
     Raises `InvalidInput` where the folder holds anything that would be lost, or another process is writing it.
     """
+    if folder.exists() and not folder.is_dir():
+        raise InvalidInput(f"{folder} is not a folder: choose another --output.")
     part = workshop(folder)
     with only_writer(folder):
         settle(folder)
@@ -47,9 +49,3 @@ def write_serving(served: Served, server: str, folder: Path) -> None:
             replace_folder(part, folder)
         finally:
             remove(part)
-
-
-def files_below(folder: Path) -> set[str]:
-    """Their paths; without what Python keeps beside modules it ran."""
-    files = (path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
-    return {path.as_posix() for path in files if "__pycache__" not in path.parts}

@@ -9,7 +9,8 @@ addEventListener("fetch", (event) => {
 });
 
 async function isolated(request) {
-  const response = await fetch(request);
+  // Asked for anew each time: a model that was exported again must not meet the spec of the old one.
+  const response = await fetch(request, request.mode === "navigate" ? {} : { cache: "no-cache" });
   if (response.type === "opaque" || response.status === 0) return response;
   const headers = new Headers(response.headers);
   headers.set("Cross-Origin-Opener-Policy", "same-origin");

@@ -1,32 +1,33 @@
 // Parity in the visitor's own browser: the conformance kit holds images, and what the trained model makes of them.
 
-import { detections, iou, letterbox } from "./yolox.mjs";
+import { fetched } from "./model.mjs";
+import { decoded, detections, iou, letterbox } from "./yolox.mjs";
 
 const SAME_OBJECT = 0.5; // IoU
 
-/** Run the kit's images through a model. Returns {passed, problem, images, figures}; see `compareRows`. */
-export async function checkKit(model, folder = new URL("kit/", import.meta.url)) {
-  const kit = await (await fetch(new URL("kit.json", folder))).json();
+/** Run the kit's images through a model. Returns {passed, problem, images, figures}: figures are sums of detections,
+ *  missed and extra ones, and the largest differences of a box, a score, and any value of the network's output. */
+export async function checkKit(model) {
+  const kit = await (await fetched("kit/kit.json")).json();
   const { score, nms } = kit.thresholds;
-  const load = async (name, step, type) => {
-    const response = await fetch(new URL(kit.cases.find((one) => one.name === name).files[step].file, folder));
-    if (!response.ok) throw new Error(`the conformance kit holds no ${step} of ${name}.`);
-    return new type(await response.arrayBuffer());
-  };
+  const limit = kit.tolerances[model.spec.precision];
   const found = [];
   for (const { name, files, ratio } of kit.cases) {
-    const expected = rowsOf(await load(name, "detections", Float32Array));
+    const load = async (step, type) => new type(await (await fetched(`kit/${files[step].file}`)).arrayBuffer());
+    const given = async () => decoded(await load(kit.spec.decoded ? "decoded" : "output", Float32Array), kit.spec);
+    const expected = rowsOf(await load("detections", Float32Array));
     if (files.image) {
       const [height, width] = files.image.shape;
-      const image = { width, height, data: await load(name, "image", Uint8Array) };
-      const off = largestDifference(letterbox(image, model.spec).data, await load(name, "letterbox", Uint8Array));
-      const { rows } = await model.detect(image, score, nms);
-      const compared = compareRows(expected, rows, kit.tolerances[model.spec.precision], nms);
+      const image = { width, height, data: await load("image", Uint8Array) };
+      const off = largestDifference(letterbox(image, model.spec).data, await load("letterbox", Uint8Array));
       const resize = off > kit.tolerances.letterbox ? `its pixels are off by up to ${off}` : null;
-      found.push({ ...compared, name, problem: resize ?? compared.problem, image: true });
+      const { output } = await model.infer(image);
+      const values = files.output || files.decoded ? compareOutputs(await given(), decoded(output, model.spec), limit) : {};
+      const rows = detections(output, ratio, model.spec, score, nms);
+      const boxes = compareRows(expected, rows, limit, nms);
+      found.push({ ...boxes, ...values, name, problem: resize ?? values.problem ?? boxes.problem, image: true });
     } else {
-      const output = await load(name, kit.spec.decoded ? "decoded" : "output", Float32Array);
-      const rows = detections(output, ratio, kit.spec, score, nms);
+      const rows = detections(await given(), ratio, { ...kit.spec, decoded: true }, score, nms);
       found.push({ ...compareRows(expected, rows, kit.tolerances.exact, null), name, image: false });
     }
   }
@@ -36,7 +37,7 @@ export async function checkKit(model, folder = new URL("kit/", import.meta.url))
 function summary(found) {
   const bad = found.find((one) => one.problem);
   const images = found.filter((one) => one.image);
-  const largest = (figure) => Math.max(...images.map((one) => one[figure]));
+  const largest = (figure) => Math.max(...images.map((one) => one[figure] ?? 0));
   const sum = (figure) => images.reduce((total, one) => total + one[figure], 0);
   return {
     passed: !bad,
@@ -48,8 +49,27 @@ function summary(found) {
       extra: sum("extra"),
       box: largest("box"),
       score: largest("score"),
+      value: largest("value"),
     },
   };
+}
+
+/** Compare all that a network gave, relative to max(1, |expected|); what is not a number is infinitely far. */
+export function compareOutputs(expected, found, limit) {
+  let value = expected.length === found.length ? 0 : Infinity;
+  let total = 0;
+  for (let i = 0; i < expected.length && Number.isFinite(value); i++) {
+    const error = Math.abs(expected[i] - found[i]) / Math.max(1, Math.abs(expected[i]));
+    value = Number.isFinite(error) ? Math.max(value, error) : Infinity;
+    total += error;
+  }
+  const mean = total / Math.max(1, expected.length);
+  const over = (figure, allowed) => allowed !== null && !(figure <= allowed);
+  const problem =
+    over(value, limit.tensor) || over(mean, limit.mean) || value === Infinity
+      ? `the network's output differs by up to ${value.toPrecision(2)}`
+      : null;
+  return { value, problem };
 }
 
 function rowsOf(values) {

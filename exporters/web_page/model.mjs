@@ -25,8 +25,9 @@ export async function openModel(backend) {
   return new Model(spec, ort, session, backend);
 }
 
-async function fetched(name) {
-  const response = await fetch(new URL(name, import.meta.url));
+/** A file of this folder, never an older one from a cache: spec, model and kit belong together. */
+export async function fetched(name) {
+  const response = await fetch(new URL(name, import.meta.url), { cache: "no-cache" });
   if (!response.ok) throw new Error(`${name} cannot be loaded (${response.status} ${response.statusText}).`);
   return response;
 }
@@ -36,24 +37,33 @@ class Model {
     Object.assign(this, { spec, ort, session, backend });
   }
 
-  /** Detect in an image {width, height, data}, data in BGR. Returns {rows, ms}: rows [left, top, right, bottom, score,
-   *  class index] in pixels of the image, best first; ms: milliseconds of {prepare, network, boxes}. */
-  async detect(image, scoreThreshold = 0.25, nmsThreshold = 0.65) {
+  /** The network's output for an image, as one row of numbers, and the ratio of its letterbox; ms as `detect`. */
+  async infer(image) {
     const start = performance.now();
     const canvas = letterbox(image, this.spec);
     const { type, dims, data } = networkInput(canvas.data, this.spec);
     const prepared = performance.now();
     const feeds = { [this.session.inputNames[0]]: new this.ort.Tensor(type, data, dims) };
-    const results = await this.session.run(feeds);
-    const output = await results[this.session.outputNames[0]].getData();
-    const computed = performance.now();
-    const rows = detections(output, canvas.ratio, this.spec, scoreThreshold, nmsThreshold);
-    const ms = { prepare: prepared - start, network: computed - prepared, boxes: performance.now() - computed };
-    return { rows, ms };
+    await this.running; // one at a time
+    const work = this.session.run(feeds).then((results) => results[this.session.outputNames[0]].getData());
+    this.running = work.catch(() => {});
+    const output = await work;
+    const ms = { prepare: prepared - start, network: performance.now() - prepared };
+    return { output, ratio: canvas.ratio, ms };
   }
 
-  close() {
-    return this.session.release();
+  /** Detect in an image {width, height, data}, data in BGR. Returns {rows, ms}: rows [left, top, right, bottom, score,
+   *  class index] in pixels of the image, best first; ms: milliseconds of {prepare, network, boxes}. */
+  async detect(image, scoreThreshold = 0.25, nmsThreshold = 0.65) {
+    const { output, ratio, ms } = await this.infer(image);
+    const computed = performance.now();
+    const rows = detections(output, ratio, this.spec, scoreThreshold, nmsThreshold);
+    return { rows, ms: { ...ms, boxes: performance.now() - computed } };
+  }
+
+  async close() {
+    await this.running;
+    await this.session.release();
   }
 }
 

@@ -5,16 +5,18 @@ import { hasWebGPU, openModel, pixelsOf, usableThreads } from "./model.mjs";
 
 const LONGEST_SIDE = 4096; // pixels of a picture; larger ones are scaled down before they are looked at
 const SHOWN = 100; // objects in the list
+const PATIENCE = 5000; // milliseconds for a service worker
 
 const at = (id) => document.getElementById(id);
 let model = null;
-let shown = null; // {source, image}: what is drawn, and its pixels
-let camera = null; // its stream
-let turn = 0; // counts pictures and models: what an older one found is not shown
+let shown = null; // {source, image, rows}: what is drawn, its pixels, and what was found in it
+let camera = null; // its stream, or "asking" while the browser asks whether it may be used
+let turn = 0; // counts pictures: what an older one brings is not shown
 
 function say(text, isError = false) {
-  at("status").textContent = text;
-  at("status").classList.toggle("error", isError);
+  const status = at("status");
+  if (status.textContent !== text) status.textContent = text; // else a screen reader would say it again
+  status.classList.toggle("error", isError);
 }
 
 function explain(error) {
@@ -22,17 +24,16 @@ function explain(error) {
 }
 
 async function useBackend(name) {
-  stopCamera(); // its loop would end with this turn, and leave it switched on
-  const mine = ++turn;
   say("Loading the model …");
   at("backend").disabled = true;
   try {
     const opened = await openModel(name);
-    await model?.close();
+    const former = model;
     model = opened;
+    await former?.close();
     describe(model);
     await prove(model);
-    if (shown && mine === turn) await detect();
+    if (shown && !camera) await detect();
   } catch (error) {
     explain(error);
     if (model) at("backend").value = model.backend; // which goes on
@@ -57,12 +58,13 @@ async function prove(opened) {
   verdict.textContent = "Parity: checking …";
   try {
     const found = await checkKit(opened);
-    const { detections, missed, extra, box, score } = found.figures;
+    const { detections, missed, extra, box, score, value } = found.figures;
     badge.dataset.state = found.passed ? "passed" : "failed";
     verdict.textContent = found.passed ? "Parity proven in this browser" : "No parity in this browser";
     figures.textContent =
       `${found.images} images, ${detections} detections of the trained model: ${missed} missed, ${extra} extra, boxes ` +
-      `within ${box.toPrecision(2)} px, scores within ${score.toPrecision(2)}.${found.problem ? ` ${found.problem}.` : ""}`;
+      `within ${box.toPrecision(2)} px, scores within ${score.toPrecision(2)}, all that the network gives within ` +
+      `${value.toPrecision(2)}.${found.problem ? ` ${found.problem}.` : ""}`;
   } catch (error) {
     badge.dataset.state = "failed";
     verdict.textContent = "Parity: cannot be checked";
@@ -73,25 +75,28 @@ async function prove(opened) {
 async function openPicture(file) {
   stopCamera();
   const mine = ++turn;
+  let bitmap;
   try {
-    const bitmap = await createImageBitmap(file, { imageOrientation: "from-image", colorSpaceConversion: "none" });
-    const scale = Math.min(1, LONGEST_SIDE / Math.max(bitmap.width, bitmap.height));
-    const [width, height] = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.round(side * scale)));
-    if (mine !== turn) return;
-    shown = { source: bitmap, image: pixelsOf(bitmap, width, height) };
+    bitmap = await createImageBitmap(file, { imageOrientation: "from-image", colorSpaceConversion: "none" });
   } catch {
-    say(`${file.name} is no picture that this browser can read.`, true);
+    if (mine === turn) say(`${file.name} is no picture that this browser can read.`, true);
     return;
   }
+  if (mine !== turn) return bitmap.close();
+  const scale = Math.min(1, LONGEST_SIDE / Math.max(bitmap.width, bitmap.height));
+  const [width, height] = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.round(side * scale)));
+  shown?.source.close?.();
+  shown = { source: bitmap, image: pixelsOf(bitmap, width, height), rows: [] };
+  show();
   await detect().catch(explain);
 }
 
 async function detect() {
-  if (!model) return;
-  const mine = turn;
-  const { rows, ms } = await model.detect(shown.image, 0.01);
+  if (!model) return; // once it is loaded, it does
+  const [mine, picture] = [turn, shown];
+  const { rows, ms } = await model.detect(picture.image, 0.01);
   if (mine !== turn) return;
-  shown.rows = rows;
+  picture.rows = rows;
   describe(model);
   at("times").textContent =
     `${Math.round(ms.prepare + ms.network + ms.boxes)} ms: ${ms.prepare.toFixed(1)} to scale, ` +
@@ -100,7 +105,7 @@ async function detect() {
 }
 
 function show() {
-  if (!shown?.rows) return;
+  if (!shown) return;
   const threshold = at("threshold").value / 100;
   const rows = shown.rows.filter((row) => row[4] >= threshold);
   draw(shown, rows);
@@ -113,7 +118,7 @@ function show() {
 }
 
 const nameOf = (row) => model.spec.class_names[row[5]];
-const colourOf = (row) => `hsl(${(row[5] * 137.5) % 360} 75% 27%)`; // neighbouring classes far apart
+const colourOf = (row) => `hsl(${(row[5] * 137.5) % 360} 75% 25%)`; // neighbouring classes far apart
 
 function entry(row) {
   const item = document.createElement("li");
@@ -156,28 +161,45 @@ async function startCamera() {
     say("The camera needs https, or a page of this machine (localhost).", true);
     return;
   }
+  camera = "asking";
+  let stream;
   try {
-    camera = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+    stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
   } catch (error) {
+    if (camera === "asking") camera = null;
     say(`The camera cannot be used: ${error.message}`, true);
     return;
   }
-  const mine = ++turn;
+  if (camera !== "asking") return stop(stream); // a picture was chosen meanwhile
+  camera = stream;
+  turn++;
   at("camera").textContent = "Stop camera";
   at("camera").setAttribute("aria-pressed", "true");
   at("objects").setAttribute("aria-live", "off"); // it would never stop talking
+  try {
+    await look(stream);
+  } finally {
+    if (camera === stream) stopCamera();
+  }
+}
+
+/** Detect in what the camera sees, until another stream or none takes its place. */
+async function look(stream) {
   const video = at("video");
-  video.srcObject = camera;
+  video.srcObject = stream;
   await video.play();
-  while (camera && mine === turn) {
-    shown = { source: video, image: pixelsOf(video, video.videoWidth, video.videoHeight) };
+  shown?.source.close?.();
+  while (camera === stream) {
+    shown = { source: video, image: pixelsOf(video, video.videoWidth, video.videoHeight), rows: [] };
     await detect();
     await new Promise(requestAnimationFrame);
   }
 }
 
+const stop = (stream) => stream.getTracks().forEach((track) => track.stop());
+
 function stopCamera() {
-  camera?.getTracks().forEach((track) => track.stop());
+  if (camera && camera !== "asking") stop(camera);
   camera = null;
   turn++;
   at("camera").textContent = "Use camera";
@@ -187,15 +209,16 @@ function stopCamera() {
 
 /** Reload once, served by isolation.js, where that allows threads. Returns whether the page goes away for it. */
 async function isolate() {
-  if (crossOriginIsolated || !navigator.serviceWorker || sessionStorage.getItem("isolation")) return false;
-  sessionStorage.setItem("isolation", "tried");
   try {
+    if (crossOriginIsolated || !navigator.serviceWorker || sessionStorage.getItem("isolation")) return false;
+    sessionStorage.setItem("isolation", "tried");
     await navigator.serviceWorker.register("isolation.js");
-    await navigator.serviceWorker.ready;
+    const late = new Promise((_, fail) => setTimeout(fail, PATIENCE));
+    await Promise.race([navigator.serviceWorker.ready, late]);
     location.reload();
     return true;
   } catch {
-    return false; // one thread, then
+    return false; // one thread, then: no cookies, or no service workers
   }
 }
 

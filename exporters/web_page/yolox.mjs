@@ -91,35 +91,56 @@ export function networkInput(canvas, spec) {
   return { type: "float32", dims: [1, 3, height, width], data };
 }
 
-/** The candidates in an output (A * (5 + C) numbers), best first: one class an anchor, none below the threshold. */
-export function candidates(output, spec, scoreThreshold) {
-  const classes = spec.class_names.length;
-  const columns = 5 + classes;
-  const rows = [];
-  let anchor = 0;
+/** An output with its boxes as cx, cy, w, h in input pixels, whether or not the graph decoded them. */
+export function decoded(output, spec) {
+  if (spec.decoded) return output;
+  const values = Float32Array.from(output);
+  let start = 0;
   for (const stride of spec.strides) {
     const across = spec.input_size[1] / stride;
     const cells = (spec.input_size[0] / stride) * across;
-    for (let cell = 0; cell < cells; cell++, anchor++) {
-      const start = anchor * columns;
-      const objectness = output[start + 4];
-      if (!(objectness >= scoreThreshold)) continue;
-      let best = 0;
-      for (let c = 1; c < classes; c++) if (output[start + 5 + c] > output[start + 5 + best]) best = c;
-      const score = Math.fround(objectness * output[start + 5 + best]);
-      if (!(score >= scoreThreshold)) continue;
-      let [x, y, w, h] = output.subarray(start, start + 4);
-      if (!spec.decoded) {
-        x = Math.fround(Math.fround(x + (cell % across)) * stride);
-        y = Math.fround(Math.fround(y + Math.floor(cell / across)) * stride);
-        w = Math.fround(Math.fround(Math.exp(w)) * stride);
-        h = Math.fround(Math.fround(Math.exp(h)) * stride);
-      }
-      const row = Float32Array.of(x - w / 2, y - h / 2, x + w / 2, y + h / 2, score, best);
-      if (row.every(Number.isFinite)) rows.push(row);
+    for (let cell = 0; cell < cells; cell++, start += 5 + spec.class_names.length) {
+      values[start] = Math.fround(values[start] + (cell % across)) * stride;
+      values[start + 1] = Math.fround(values[start + 1] + Math.floor(cell / across)) * stride;
+      values[start + 2] = Math.fround(Math.exp(values[start + 2])) * stride;
+      values[start + 3] = Math.fround(Math.exp(values[start + 3])) * stride;
     }
   }
+  return values;
+}
+
+/** The candidates in an output (A * (5 + C) numbers), best first: one class an anchor, none below the threshold, and
+ *  none that is not finite in pixels of the image. */
+export function candidates(output, ratio, spec, scoreThreshold) {
+  const values = decoded(output, spec);
+  const columns = 5 + spec.class_names.length;
+  const threshold = Math.fround(scoreThreshold); // compared with numbers of 32 bits
+  const rows = [];
+  for (let start = 0; start < values.length; start += columns) {
+    if (!(values[start + 4] >= threshold)) continue;
+    const best = bestClass(values.subarray(start + 5, start + columns));
+    const score = Math.fround(values[start + 4] * values[start + 5 + best]);
+    if (!(score >= threshold)) continue;
+    const [x, y, w, h] = values.subarray(start, start + 4);
+    const row = Float32Array.of(x - w / 2, y - h / 2, x + w / 2, y + h / 2, score, best);
+    if (scaledBack(row, ratio).every(Number.isFinite)) rows.push(row);
+  }
   return rows.sort((one, other) => other[4] - one[4]); // stable: of equals, the earlier anchor is first
+}
+
+// The first of the largest; or the first that is not a number, by which the row is dropped.
+function bestClass(scores) {
+  let best = 0;
+  for (let c = 0; c < scores.length; c++) {
+    if (Number.isNaN(scores[c])) return c;
+    if (scores[c] > scores[best]) best = c;
+  }
+  return best;
+}
+
+function scaledBack(row, ratio) {
+  const divisor = Math.fround(ratio);
+  return row.map((value, i) => (i < 4 ? value / divisor : value));
 }
 
 /** Drop each row that overlaps a better one of its class, which stays, by an IoU over the threshold. */
@@ -136,12 +157,11 @@ export function iou(one, other) {
   const height = Math.min(one[3], other[3]) - Math.max(one[1], other[1]);
   const both = Math.max(width, 0) * Math.max(height, 0);
   const areas = (one[2] - one[0]) * (one[3] - one[1]) + (other[2] - other[0]) * (other[3] - other[1]);
-  return both / (areas - both);
+  return areas > 0 ? both / (areas - both) : 1; // two boxes without an area are one
 }
 
 /** Rows of candidates, after NMS, in pixels of the image. */
 export function detections(output, ratio, spec, scoreThreshold, nmsThreshold) {
-  const kept = nonMaximumSuppression(candidates(output, spec, scoreThreshold), nmsThreshold);
-  const divisor = Math.fround(ratio);
-  return kept.map((row) => row.map((value, i) => (i < 4 ? value / divisor : value)));
+  const kept = nonMaximumSuppression(candidates(output, ratio, spec, scoreThreshold), nmsThreshold);
+  return kept.map((row) => scaledBack(row, ratio));
 }
