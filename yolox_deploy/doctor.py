@@ -59,6 +59,11 @@ def ncnn_devices() -> str:
     return "CPU"
 
 
+def web_devices() -> str:
+    """Of the page. Its model is an ONNX file, which ONNX Runtime runs here."""
+    return "those of the browser that opens the page"
+
+
 def gpu(name: str) -> str:
     """The GPU that TensorRT ("tensorrt" or "tensorrt_rtx") would run on."""
     try:
@@ -84,6 +89,7 @@ BACKENDS = (
         (*EXPORT, "tensorrt-rtx-cu13", "cuda-bindings"),
         partial(gpu, "tensorrt_rtx"),
     ),
+    Backend("web", ("onnxruntime",), EXPORT, web_devices),
 )
 
 # Where the module is not the distribution's name with underscores. TensorRT comes in one package for each CUDA.
