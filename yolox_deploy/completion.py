@@ -20,13 +20,14 @@ Shell = Literal["bash", "zsh", "fish"]
 
 @dataclass(frozen=True)
 class CompletionConfig:
-    """Print a script that completes commands, options, their values and files. It needs no PyTorch, and no backend.
+    r"""Print a script that completes commands, options, their values and files. It needs no PyTorch, and no backend.
 
-    bash: yolox-deploy completion bash > ~/.local/share/bash-completion/completions/yolox-deploy
+      yolox-deploy completion bash > \
+        ~/.local/share/bash-completion/completions/yolox-deploy
+      yolox-deploy completion zsh > FOLDER/_yolox-deploy
+      yolox-deploy completion fish > ~/.config/fish/completions/yolox-deploy.fish
 
-    zsh: yolox-deploy completion zsh > FOLDER/_yolox-deploy, where FOLDER is one of those in $fpath
-
-    fish: yolox-deploy completion fish > ~/.config/fish/completions/yolox-deploy.fish
+    FOLDER is one of those in $fpath.
     """
 
     shell: Annotated[Shell, tyro.conf.Positional]
