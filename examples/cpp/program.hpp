@@ -1,8 +1,8 @@
 /// What the three programs share: their command line, PPM images, and the conformance kit.
 ///
 ///     PROGRAM ARTIFACT IMAGE.ppm...        one line of JSON a detection
-///     PROGRAM ARTIFACT --kit KIT RESULTS   what `python -m benchmarks.kit.score KIT RESULTS` scores; KIT was written
-///                                          from ARTIFACT by `python -m benchmarks.kit ARTIFACT --output KIT`
+///     PROGRAM ARTIFACT --kit KIT RESULTS   what `yolox-deploy kit-score KIT RESULTS` scores; KIT was written
+///                                          from ARTIFACT by `yolox-deploy kit ARTIFACT --output KIT`
 #pragma once
 
 #include <cstdint>
@@ -135,7 +135,7 @@ inline void run_kit(const fs::path& artifact, const fs::path& kit, const fs::pat
     nlohmann::json of_kit = content.value("spec", nlohmann::json::object());
     own.erase("batch"), of_kit.erase("batch");  // a kit is of single images, whatever the graph takes
     if (own != of_kit)
-        throw yolox::Error(kit.string() + " is of another model: python -m benchmarks.kit " + artifact.string() +
+        throw yolox::Error(kit.string() + " is of another model: yolox-deploy kit " + artifact.string() +
                            " --output NEW_KIT writes one of this.");
     try {
         for (const nlohmann::json& entry : content.at("cases"))
