@@ -70,7 +70,7 @@ def test_what_there_is_to_learn() -> None:
         ("voc", "Annotations/train0.xml", '<!DOCTYPE a [<!ENTITY b "c">]><annotation/>', "holds a DOCTYPE"),
         ("voc", "Annotations/train0.xml", "<annotation><object><name>cat</name></object></annotation>", "object 1"),
         ("voc", "ImageSets/Main/train.txt", "nothing", r"nothing"),
-        ("coco", "annotations/instances_train.json", "{", "cannot read"),
+        ("coco", "annotations/instances_train.json", "{", "is not JSON"),
     ],
 )
 def test_what_is_wrong_is_named(writer: str, file: str, text: str, says: str, tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def test_classes_that_are_not_in_the_data_are_named(dataset: Dataset) -> None:
             {"images": [{"id": n, "file_name": f"{n}.png"} for n in (0, 7)], "annotations": []},
             "lacks 7.png",
         ),
-        ({"images": [{"id": "a", "file_name": "0.png"}]}, "'a' is not a number"),
+        ({"images": [{"id": "a", "file_name": "0.png"}]}, "'a' is no whole number"),
         ({"annotations": 5}, "not in COCO's format"),
         ({"annotations": [{"id": 4, "image_id": 90, "category_id": 99, "bbox": [0, 0, 1, 1]}]}, "annotation 4"),
         ({"categories": [{"id": 7, "name": "cat"}, {"id": 30, "name": "cat"}]}, "twice"),

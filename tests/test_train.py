@@ -499,14 +499,17 @@ def test_signals_reach_workers_too(number: signal.Signals, squares: Path, tmp_pa
     arguments = ["--data", str(squares), "--output", str(tmp_path / "run"), *SMALL, *SHORT, "--epochs", "500"]
     command = [sys.executable, "-m", "yolox_deploy.train", *arguments, "--workers", "2", "--evaluate-every", "500"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment,
-        start_new_session=True,
-    ) as process:  # fmt: skip
+    errors = tmp_path / "errors.txt"
+    with (
+        errors.open("w") as file,
+        subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=file, text=True, env=environment, start_new_session=True
+        ) as process,
+    ):
         assert process.stdout is not None
         assert "epoch 1/500" in next(line for line in process.stdout if line.startswith("epoch"))
         os.killpg(process.pid, number)
         rest = process.stdout.read()
-    assert process.returncode == 130
+    assert process.returncode == 130, errors.read_text()[-2000:]
     assert "--resume goes on" in rest
     assert safe_load(tmp_path / "run" / "last.pth")["progress"]["step"] >= 3
