@@ -98,19 +98,19 @@ class Handler(SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None: ...
 
 
-Visit = Callable[[Path, str], dict[str, bytes]]
+Visit = Callable[..., dict[str, bytes]]  # of the folder, the script, and flags of the browser
 
 
 @pytest.fixture
 def visit(tmp_path: Path) -> Iterator[Visit]:
     """Open the page in a folder, run a script in it, and return what that posts, by path, until it posts "/done"."""
 
-    def run(folder: Path, script: str) -> dict[str, bytes]:
+    def run(folder: Path, script: str, *flags: str) -> dict[str, bytes]:
         assert BROWSER is not None
         server = Server(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
         server.script, server.posted = READY % script, Queue()
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+        options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}", *flags]
         address = f"http://127.0.0.1:{server.server_port}/"
         found = {}
         with subprocess.Popen(
@@ -321,6 +321,32 @@ def test_postprocessing_is_that_of_the_runtimes_at_its_edges(decoded: bool, tmp_
     assert len(expected) > 10
     assert np.array_equal(found[:, 5], expected.class_id) and np.array_equal(found[:, 4], expected.confidence)
     assert np.allclose(found[:, :4], expected.xyxy, rtol=1e-5, atol=1e-3)
+
+
+# A GPU in software, which computes as one would.
+SOFTWARE_GPU = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan,WebGPU")
+
+CHANGE = """
+  const adapter = navigator.gpu && await navigator.gpu.requestAdapter();
+  if (adapter) {
+    at("backend").value = "webgpu";
+    at("backend").dispatchEvent(new Event("change"));
+    await until(() => at("backend").disabled);
+    await until(() => !at("backend").disabled);
+  }
+  await post("/texts", JSON.stringify({ ...texts(), adapter: Boolean(adapter) }));
+  await post("/done", "");
+"""
+
+
+@pytest.mark.slow
+@needs_browser
+def test_webgpu_is_proven_too(visit: Visit, page: Path) -> None:
+    texts = json.loads(visit(page, CHANGE, *SOFTWARE_GPU)["/texts"])
+    if not texts["adapter"]:
+        pytest.skip("this browser has no WebGPU")
+    assert (texts["state"], texts["status"]) == ("passed", "Ready: WebGPU.")
+    assert "0 missed, 0 extra" in texts["figures"]
 
 
 def test_the_folder_is_whole_and_asks_no_other_host(page: Path) -> None:
