@@ -47,6 +47,7 @@ check: .venv/ready  ## style and types
 docs: .venv/docs  ## the documentation as a site, build/docs/index.html
 	rm -rf build/docs
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs build/docs
+	@echo "The documentation: build/docs/index.html"
 
 # What is installed, and where it comes from. The tools have an environment of their own, installed by hashes.
 TOOLS := .venv/tools

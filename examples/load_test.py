@@ -169,10 +169,27 @@ def expectations(config: LoadTest) -> tuple[list[bytes], list[list[dict[str, Any
     return [path.read_bytes() for path in paths], found
 
 
+PATIENCE = 30  # seconds for a service that has just been started
+
+
+async def wait_for(http: aiohttp.ClientSession, url: str) -> None:
+    """Until the service is ready: it may just have been started. Raises `InvalidInput` where there is none."""
+    for _ in range(PATIENCE):
+        try:
+            async with http.get("/health/ready") as answer:
+                if answer.status == 200:
+                    return
+        except aiohttp.ClientError:
+            pass
+        await asyncio.sleep(1)
+    raise InvalidInput(f"no service answers at {url}: start python examples/service.py ARTIFACT first.")
+
+
 async def measure(config: LoadTest) -> tuple[Answers, Answers]:
     bodies, expected = expectations(config)
     # As many connections as it takes: a client of the service does not wait for the others.
     async with aiohttp.ClientSession(config.url, connector=aiohttp.TCPConnector(limit=0)) as http:
+        await wait_for(http, config.url)
         client = Client(http, bodies, expected)
         able = await as_soon_as_answered(client, config.clients, config.seconds)
         if not able.answered:

@@ -183,6 +183,7 @@ def main(config: Service) -> None:
     with load(config.artifact, score_threshold=config.score_threshold, streams=config.streams) as detector:
         detector.warmup()  # before the port is open, so that whoever gets through is answered soon
         app = create_app(detector, config)
+        print(f"listening on http://{config.host}:{config.port}: POST an image to /detect", flush=True)
         uvicorn.run(app, host=config.host, port=config.port, log_level="warning", timeout_graceful_shutdown=30)
 
 

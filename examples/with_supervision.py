@@ -14,11 +14,15 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import supervision as sv
 import tyro
 
 from runtimes import Detections, InvalidInput, UserError, load
 from yolox_deploy.data.images import read_image
+
+try:
+    import supervision as sv
+except ImportError:
+    sys.exit("error: this needs supervision: pip install --no-deps supervision pydeprecate defusedxml")
 
 
 def to_supervision(detections: Detections, class_names: Sequence[str]) -> sv.Detections:

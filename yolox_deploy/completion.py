@@ -22,6 +22,7 @@ Shell = Literal["bash", "zsh", "fish"]
 class CompletionConfig:
     r"""Print a script that completes commands, options, their values and files. It needs no PyTorch, and no backend.
 
+      mkdir -p ~/.local/share/bash-completion/completions
       yolox-deploy completion bash > \
         ~/.local/share/bash-completion/completions/yolox-deploy
       yolox-deploy completion zsh > FOLDER/_yolox-deploy

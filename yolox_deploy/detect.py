@@ -119,6 +119,8 @@ def detect_all(
         if results is not None and results.kept:
             page = f"; to look at: {config.output / PAGE}" if config.show else ""
             print(f"{results.count} detections, pictures and detections.json in {config.output}{page}")
+            if results.count == 0:
+                print(f"note: nothing scores {config.score_threshold:g} or more; a lower --score-threshold shows more.")
     return left_out, results.count
 
 

@@ -82,7 +82,8 @@ class Divergence:
     @property
     def verdict(self) -> str:
         if self:
-            return f"sound: {self.artifact} is {self.reference}: each layer within what {self.precision} costs."
+            same = f"{self.artifact} computes what {self.reference} does"
+            return f"sound: {same}, each layer within what {self.precision} costs."
         first, *others = self.findings
         return "\n".join([f"first divergence: {first}.", *(f"besides: {other}." for other in others)])
 

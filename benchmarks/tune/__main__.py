@@ -142,7 +142,7 @@ def command(config: TuneConfig) -> dict[str, Any]:
     cores = min(config.cores or machine.cores, machine.cores)
     ways = ways_of(builds, cores, config.aim)
     goal = Goal(config.budget_ms, config.min_ap)
-    print(f"{len(ways)} ways to run {config.model} are looked at, for {goal}.", flush=True)
+    print(f"{len(ways)} ways to run {config.model} ({len(builds)} builds) are looked at, for {goal}.", flush=True)
     for build in builds:  # refuses to replace what is no artifact
         precision: Precision = "int8" if build.computes == "int8" else "fp32"
         named = replace(spec, name=artifact_name(weights, build.size), precision=precision)
