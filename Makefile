@@ -8,12 +8,13 @@ LOCK ?=
 .PHONY: demo test test-slow check docs clean lock audit sbom licences
 
 # Installed anew whenever what to install changes.
-.venv/ready: setup.cfg pyproject.toml constraints.txt $(LOCK)
+.venv/ready: setup.cfg pyproject.toml constraints.txt requirements/supervision.txt $(LOCK)
 	@echo "Installing into .venv: a minute or two."
 	$(PYTHON) -m venv .venv
 ifneq ($(LOCK),)
 	$(PIP) --require-hashes --requirement requirements/build.txt
 	$(PIP) --require-hashes --no-build-isolation --requirement $(LOCK)
+	$(PIP) --require-hashes --no-deps --requirement requirements/supervision.txt
 endif
 	$(PIP) $(if $(LOCK),--no-index --no-build-isolation) --constraint constraints.txt --editable ".[dev]"
 	touch $@
