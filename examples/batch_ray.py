@@ -159,15 +159,18 @@ def reason(error: Exception) -> str:
 
 def merge(config: Batch, keys: Sequence[str]) -> dict[str, int]:
     """All parts as one file, each image once. Raises `UserError` where one is missing."""
-    rows = {row["image"]: row for row in written(config.output)}
+    rows: dict[str, Any] = {}
+    for row in written(config.output):
+        if row["image"] not in rows or "error" in rows[row["image"]]:  # one that could be read at last
+            rows[row["image"]] = row
     if missing := [key for key in keys if key not in rows]:
         raise UserError(f"{len(missing)} images are missing, such as {missing[0]}; run the same command again.")
     with replacing(config.output / "detections.jsonl") as part, part.open("w", encoding="utf-8") as file:
-        for key in sorted(rows):
+        for key in sorted(keys):
             file.write(json.dumps(rows[key]) + "\n")
     for left in (config.output / "parts").glob(".*.part"):  # of workers that were killed
         left.unlink()
-    return {"images": len(rows), "unread": sum("error" in row for row in rows.values())}
+    return {"images": len(keys), "unread": sum("error" in rows[key] for key in keys)}
 
 
 def main(config: Batch) -> None:
@@ -177,7 +180,7 @@ def main(config: Batch) -> None:
     config = replace(config, **absolute)  # the workers have a folder of their own
     keys = find_keys(config.images)
     check_same_run(config)
-    done = {row["image"] for row in written(config.output)}
+    done = {row["image"] for row in written(config.output) if "error" not in row}  # those are tried again
     left = [key for key in keys if key not in done]
     if left:
         load(config.artifact).close()  # what is wrong with it is said here, before there are processes

@@ -12,11 +12,18 @@ import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from runtimes import Detections, Detector
 from runtimes.preprocess import Image
 
-Job = tuple[Image, "asyncio.Future[Detections]"]
+
+@dataclass
+class Job:
+    """An image that waits, and where its detections go. The image is let go of when nobody waits any more."""
+
+    image: Image | None
+    future: asyncio.Future[Detections]
 
 
 class Full(Exception):
@@ -66,8 +73,12 @@ class Batcher:
     async def detect(self, image: Image) -> Detections:
         """Detections of one image. Whoever waits no longer is not detected for."""
         future: asyncio.Future[Detections] = asyncio.get_running_loop().create_future()
-        self._waiting.put_nowait((image, future))
-        return await future
+        job = Job(image, future)
+        self._waiting.put_nowait(job)
+        try:
+            return await future
+        finally:
+            job.image = None  # also of one that waits no longer: its memory does not wait for its turn
 
     def is_alive(self, longest: float) -> bool:
         """Whether every stream still takes work, and none has been at one batch for longer than so many seconds."""
@@ -80,16 +91,19 @@ class Batcher:
             jobs = [await self._waiting.get()]
             while len(jobs) < self.most and not self._waiting.empty():
                 jobs.append(self._waiting.get_nowait())
-            jobs = [job for job in jobs if not job[1].done()]  # done: its request gave up
+            jobs = [job for job in jobs if not job.future.done()]  # done: its request gave up
             if not jobs:
                 continue
             self._on_batch(len(jobs))
             self._since[stream] = time.monotonic()
             try:
-                results = await loop.run_in_executor(self._threads, self._detect, [image for image, _ in jobs])
+                results = await loop.run_in_executor(
+                    self._threads, self._detect, [job.image for job in jobs if job.image is not None]
+                )
             finally:
                 del self._since[stream]
-            for (_, future), result in zip(jobs, results, strict=True):
+            for job, result in zip(jobs, results, strict=True):
+                future = job.future
                 if future.done():
                     continue
                 if isinstance(result, Exception):

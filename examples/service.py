@@ -41,6 +41,8 @@ from yolox_deploy.data.images import is_cut_short
 from yolox_deploy.options import check_positive
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+# Each scan of a progressive JPEG is a pass over the whole image, for some bytes of the file. Usual ones have about 10.
+START_OF_SCAN, MOST_SCANS = b"\xff\xda", 100
 BATCHES = (1, 2, 4, 8, 16, 32)
 SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 
@@ -163,8 +165,13 @@ def decode(body: bytes, most_pixels: int) -> Image:
         raise HTTPException(415, f"The body is not an image; {', '.join(FORMATS)} are read.") from None
     if width * height > most_pixels:
         raise HTTPException(413, f"The image has {width} x {height} pixels; at most {most_pixels} are taken.")
+    if body.startswith(b"\xff\xd8") and body.count(START_OF_SCAN) > MOST_SCANS:
+        raise HTTPException(413, f"The JPEG has more than {MOST_SCANS} scans.")
     content = np.frombuffer(body, np.uint8)
-    image = None if is_cut_short(content) else cv2.imdecode(content, cv2.IMREAD_COLOR)
+    try:
+        image = None if is_cut_short(content) else cv2.imdecode(content, cv2.IMREAD_COLOR)
+    except cv2.error:  # of sides beyond what OpenCV takes
+        image = None
     if image is None:
         raise HTTPException(415, "The image is damaged or cut short.")
     return image.astype(np.uint8, copy=False)
@@ -184,7 +191,13 @@ def main(config: Service) -> None:
         detector.warmup()  # before the port is open, so that whoever gets through is answered soon
         app = create_app(detector, config)
         print(f"listening on http://{config.host}:{config.port}: POST an image to /detect", flush=True)
-        uvicorn.run(app, host=config.host, port=config.port, log_level="warning", timeout_graceful_shutdown=30)
+        uvicorn.run(
+            app,
+            host=config.host,
+            port=config.port,
+            log_level="warning",
+            timeout_graceful_shutdown=int(config.seconds) + 25,
+        )
 
 
 if __name__ == "__main__":

@@ -130,6 +130,7 @@ inline void run_case(const fs::path& kit, const nlohmann::json& entry, const nlo
 
 inline void run_kit(const fs::path& artifact, const fs::path& kit, const fs::path& results, const yolox::Spec& spec,
                     const Infer& infer) {
+    if (spec.nms || spec.topk > 0) throw yolox::Error("a kit is of graphs without NMS and TopK.");
     const nlohmann::json content = yolox::read_json((kit / "kit.json").string());
     nlohmann::json own = yolox::read_json((artifact / "spec.json").string());
     nlohmann::json of_kit = content.value("spec", nlohmann::json::object());

@@ -368,7 +368,8 @@ inline std::vector<Detection> candidates(const float* output, std::size_t count,
             found.push_back(one);
     };
     if (spec.nms) {
-        for (std::size_t at = 0; at < count; at += 7) add(detail::read_row(output + at + 1, spec));
+        for (std::size_t at = 0; at < count; at += 7)
+            if (output[at] == 0) add(detail::read_row(output + at + 1, spec));  // of the first image of the batch
     } else if (spec.topk > 0) {
         for (std::size_t at = 0; at < count; at += 6) add(detail::read_row(output + at, spec));
     } else {
