@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet
 # Set by CI to requirements/ci.txt: every file is the one that the lock names by its hash, and nothing else is fetched.
+# --no-deps, since the lock is complete, and pip would otherwise look at newer releases of what extras name.
 LOCK ?=
 
 .PHONY: demo test test-slow check docs clean lock audit sbom licences
@@ -13,7 +14,7 @@ LOCK ?=
 	$(PYTHON) -m venv .venv
 ifneq ($(LOCK),)
 	$(PIP) --require-hashes --requirement requirements/build.txt
-	$(PIP) --require-hashes --no-build-isolation --requirement $(LOCK)
+	$(PIP) --require-hashes --no-deps --no-build-isolation --requirement $(LOCK)
 	$(PIP) --require-hashes --no-deps --requirement requirements/supervision.txt
 endif
 	$(PIP) $(if $(LOCK),--no-index --no-build-isolation) --constraint constraints.txt --editable ".[dev]"
@@ -42,7 +43,7 @@ check: .venv/ready  ## style and types
 
 # Sphinx and its theme, beside what they document; Python 3.11 or newer.
 .venv/docs: .venv/ready setup.cfg requirements/docs.txt
-	$(PIP) $(if $(LOCK),--require-hashes --requirement requirements/docs.txt,--constraint constraints.txt --editable ".[docs]")
+	$(PIP) $(if $(LOCK),--require-hashes --no-deps --requirement requirements/docs.txt,--constraint constraints.txt --editable ".[docs]")
 	touch $@
 
 docs: .venv/docs  ## the documentation as a site, build/docs/index.html
