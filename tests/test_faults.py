@@ -57,6 +57,13 @@ def annotate(**fields: Any) -> Callable[[Path], object]:
     return edit_coco(lambda content: content["annotations"].append(entry))
 
 
+def group_categories(content: dict[str, Any]) -> None:
+    """As Roboflow exports them."""
+    for entry in content["categories"]:
+        entry["supercategory"] = "animals"
+    content["categories"].insert(0, {"id": 0, "name": "animals", "supercategory": "none"})
+
+
 def replace(file: str, old: str, new: str) -> Callable[[Path], object]:
     def plant(root: Path) -> None:
         text = (root / file).read_text()
@@ -197,6 +204,7 @@ CASES = [
     Case("voc", "two images of one name", "train0", copy("voc", "JPEGImages/train0.jpg")),
     Case("voc", "another size than labelled", "train0.png", replace(XML, "<width>80<", "<width>90<")),
     Case("voc", "image listed twice", "train0", append(TEXT, "train0 1\n")),
+    Case("coco", "supercategory without boxes", "'animals' (id 0)", edit_coco(group_categories)),
     Case("voc", "same image twice", "train1.png = train0.png", copy("voc", "JPEGImages/train1.png")),
     Case("voc", "image in two splits", "train0.png of train", append("ImageSets/Main/val.txt", "train0\n")),
     Case("voc", "class names that look alike", "'Cat' = 'cat'", replace(XML, ">owl<", ">Cat<")),

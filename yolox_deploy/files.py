@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,24 @@ def replacing(path: Path) -> Iterator[Path]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path, option: str) -> Iterator[Path]:
+    """Give a folder to fill, beside `folder`; it becomes `folder` if the block ends well, else it goes.
+
+    Raises `InvalidInput`, before any work, where `folder` holds something, or cannot be made.
+    """
+    check_new_folder(folder, option)
+    folder = folder.absolute()
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        part.mkdir(parents=True)
+        yield part
+        part.replace(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def read_text(path: Path) -> str:
@@ -44,6 +63,13 @@ def check_output_folder(path: Path, option: str) -> None:
         raise InvalidInput(f"{option} {path}: {nearest} is not a folder.")
     if not os.access(nearest, os.W_OK):
         raise InvalidInput(f"{option} {path}: nothing can be written in {nearest}.")
+
+
+def check_new_folder(path: Path, option: str) -> None:
+    """Raise `InvalidInput`, before any work, where a folder at `path` cannot be made, or holds something."""
+    check_output_folder(path, option)
+    if path.exists() and any(path.iterdir()):
+        raise InvalidInput(f"{option} {path} is not empty: name a new folder.")
 
 
 def check_output_file(path: Path, option: str) -> None:

@@ -18,7 +18,10 @@ from yolox_deploy.files import read_text
 
 from .dataset import Dataset, LabelledImage, Splits
 from .faults import Fault, once, sound
+from .folders import find_file
 from .images import UNKNOWN_SIZE, known_size
+from .supercategory import find_supercategory
+from .unread import recognise_json
 
 PREFIX = "instances_"
 Value = TypeVar("Value")
@@ -51,16 +54,24 @@ def coco_splits(root: Path) -> Splits:
     files = sorted((root / "annotations").glob("*.json"))
     files = [file for file in files if file.stem.startswith(PREFIX)] or files
     splits = {file.stem.removeprefix(PREFIX): file for file in files}
-    return {split: partial(read_coco, root, split, file) for split, file in splits.items()}
+    return {split: partial(read_coco, root, split, file, files) for split, file in splits.items()}
 
 
-def read_coco(root: Path, split: str, file: Path) -> Dataset:
-    """The images that a file names, looked for in `<split>/`, `images/<split>/`, `images/` and the folder itself.
+def read_coco(root: Path, split: str, file: Path, files: Sequence[Path] = ()) -> Dataset:
+    """The images that a file names, looked for in `<split>/`, `images/<split>/`, `images/`, `data/`, the folder itself
+    and that of the file. files: those of all splits.
+
+    A supercategory of which none has boxes is no class: Roboflow's exports list one, with id 0.
 
     Raises `InvalidInput` for what is not in COCO's format at all, and where none of the images are there.
     """
     content = _read_json(file)
     faults: list[Fault] = []
+    group = find_supercategory(content, [other for other in files if other != file])
+    if group is not None:
+        content["categories"] = [entry for entry in content["categories"] if entry is not group]
+        place = f"{group['name']!r} (id {group['id']})"
+        faults.append(Fault("supercategory without boxes", place, f"{file} lists {place}, which groups the others."))
     categories = _read_categories(content, file, faults)
     entries = once(_parsed(content, "images", _entry, file, faults), "duplicate image id", file, faults)
     annotations = _parsed(content, "annotations", partial(_annotation, entries, categories, file), file, faults)
@@ -132,27 +143,20 @@ def _annotation(images: dict[int, Entry], categories: dict[int, str], file: Path
     return Annotation(number, image_id, category, corners, area, crowd == 1)
 
 
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name that none can have
-        return False
-
-
 def _image_folder(root: Path, split: str, file: Path, names: Sequence[str]) -> Path:
     """The first folder that holds any of the images."""
-    folders = [root / split, root / "images" / split, root / "images", root]
-    for folder in folders:
-        if any(_is_file(folder / name) for name in names):
+    folders = [root / split, root / "images" / split, root / "images", root / "data", root, file.parent]
+    for folder in dict.fromkeys(folders):
+        if any(find_file(folder, name) for name in names):
             return folder
     if not names:
         return root
-    raise InvalidInput(f"{names[0]} of {file.name} is in none of {', '.join(map(str, folders))}.")
+    raise InvalidInput(f"{names[0]} of {file.name} is in none of {', '.join(map(str, dict.fromkeys(folders)))}.")
 
 
 def _check_present(folder: Path, file: Path, numbered: tuple[int, Entry]) -> tuple[int, Entry]:
     name = numbered[1].name
-    if not _is_file(folder / name):
+    if find_file(folder, name) is None:
         raise Fault("missing image", name, f"{folder} lacks {name}, which {file.name} names.")
     return numbered
 
@@ -160,7 +164,7 @@ def _check_present(folder: Path, file: Path, numbered: tuple[int, Entry]) -> tup
 def _labelled(
     number: int, entry: Entry, folder: Path, objects: Sequence[Annotation], indices: dict[int, int]
 ) -> LabelledImage:
-    path = folder / entry.name
+    path = find_file(folder, entry.name) or folder / entry.name
     return LabelledImage(
         image_id=number,
         path=path,
@@ -183,6 +187,8 @@ def _read_json(path: Path) -> dict[str, list[Any]]:
     except (ValueError, RecursionError):  # a number with thousands of digits, brackets in brackets without end
         raise InvalidInput(f"{path} is not JSON that anybody would write.") from None
     parts = ("images", "annotations", "categories")
+    if other := recognise_json(content):
+        raise InvalidInput(other.sentence(path))
     if not isinstance(content, dict) or not all(isinstance(content.get(part), list) for part in parts):
         raise InvalidInput(f"{path} is not in COCO's format: it needs lists of images, annotations and categories.")
     return content

@@ -1,8 +1,8 @@
-"""From a path to a data set, in whichever of three formats it is."""
+"""From a path to a data set, in whichever layout of three formats it is."""
 
 from __future__ import annotations
 
-import re
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -13,17 +13,14 @@ from tqdm import tqdm
 
 from runtimes.errors import InvalidInput
 
-from .coco import coco_splits
 from .dataset import Dataset, Splits
+from .folders import ALIASES, JOINED, plain_name
 from .images import UNKNOWN_SIZE, read_image
-from .voc import voc_splits
-from .yolo_txt import yolo_splits
-
-ALIASES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
+from .layouts import find_layout
 
 
 def open_dataset(path: Path, splits: Sequence[str] = (), skip_unreadable: bool = False) -> Dataset:
-    """The splits of a data set, as one: a folder in COCO's, Pascal VOC's or YOLO's layout, or YOLO's YAML.
+    """The splits of a data set, as one: a folder or file in one of the layouts that docs/data.md names.
 
     `val` also finds `val2017`, `valid` and `validation`, and so for the others. Without names, it is the only split
     there is, else `val`, else `test`. Raises `InvalidInput` for whatever is wrong with it; with `skip_unreadable`,
@@ -73,25 +70,38 @@ def without_images(dataset: Dataset, unreadable: Sequence[Path], skip: bool) -> 
 
 
 def find_splits(path: Path) -> Splits:
-    """Every split of the data set at a path. Raises `InvalidInput` where there is none."""
-    if not path.exists():
-        raise InvalidInput(f"there is no data set {path}: the path does not exist.")
-    found = coco_splits(path) or voc_splits(path) or yolo_splits(path)
-    if not found:
-        raise InvalidInput(
-            f"{path} is not a data set: COCO's has annotations/instances_SPLIT.json, Pascal VOC's"
-            " ImageSets/Main/SPLIT.txt, Annotations and JPEGImages, YOLO's a YAML file with train, val and names."
-        )
-    return found
+    """Every split of the data set at a path. Raises `InvalidInput` where there is none, or more than one data set."""
+    return find_layout(path).splits
 
 
 def find_split(found: Splits, split: str, path: Path) -> str:
     """The name under which a data set has a split."""
     meant = [split] if split in found else [name for name in found if plain_name(name) == ALIASES.get(split, split)]
+    if not meant and plain_name(split) in ("train", "val") and (divided := split_to_divide(list(found))):
+        output = _beside(path)
+        raise InvalidInput(
+            f"{path} has no split {split!r}, only {', '.join(found)}: `yolox-deploy data {shlex.quote(str(path))}"
+            f" --split 0.8 --output {output}` divides {divided} into train and val, for --data {output}."
+        )
     if len(meant) != 1:
         problem = f"more than one split {split!r}" if meant else f"no split {split!r}"
         raise InvalidInput(f"{path} has {problem}; name one of {', '.join(found)}.")
     return meant[0]
+
+
+def split_to_divide(names: Sequence[str]) -> str | None:
+    """The split of which train and val can be made: the training images, else the only one; None where there is a val
+    beside others."""
+    plain = {plain_name(name): name for name in names}
+    if len(names) > 1 and "val" in plain:
+        return None
+    return plain.get("train") or plain.get(JOINED) or (names[0] if len(names) == 1 else None)
+
+
+def _beside(path: Path) -> str:
+    """A folder that is not in the data set, as its name is typed."""
+    folder, here = (path if path.is_dir() else path.parent).resolve(), Path.cwd()
+    return "mine" if folder not in (here, *here.parents) else shlex.quote(str(folder.with_name("mine")))
 
 
 def default_split(found: Splits, path: Path) -> str:
@@ -99,12 +109,6 @@ def default_split(found: Splits, path: Path) -> str:
         return next(iter(found))
     plain = {plain_name(name) for name in found}
     return find_split(found, "val" if "val" in plain or "test" not in plain else "test", path)
-
-
-def plain_name(name: str) -> str:
-    """Without a year, and without synonyms."""
-    stem = re.sub(r"\d+$", "", name)
-    return ALIASES.get(stem, stem)
 
 
 def join(parts: Sequence[Dataset], source: Path) -> Dataset:

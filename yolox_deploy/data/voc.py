@@ -94,7 +94,10 @@ class VocFolder:
     def _annotations(self) -> dict[str, Annotation | Fault]:
         """Of all splits: what each file says, or why it cannot be read."""
         stems = {stem for stems in self._stems.values() for stem in stems}
-        return {stem: _annotation_or_fault(self.root / "Annotations" / f"{stem}.xml") for stem in sorted(stems)}
+        return {stem: _annotation_or_fault(self._annotation_file(stem)) for stem in sorted(stems)}
+
+    def _annotation_file(self, stem: str) -> Path:
+        return self.root / "Annotations" / f"{stem}.xml"
 
     @cached_property
     def _classes(self) -> list[str]:

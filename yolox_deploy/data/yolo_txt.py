@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from yolox_deploy.files import read_text
 
 from .dataset import Dataset, LabelledImage, Splits, labelled_image
 from .faults import Fault, once, sound
+from .folders import CLASS_LISTS, find_file
 from .images import IMAGE_SUFFIXES, known_size
 
 SPLIT_KEYS = ("train", "training", "val", "valid", "validation", "test")
@@ -25,12 +26,16 @@ Object = tuple[int, list[float]]  # class index; left, top, right, bottom as fra
 
 @dataclass(frozen=True)
 class YoloYaml:
-    """What the YAML says. roots: folders that paths in it may start from. splits: where the images of each are."""
+    """What the YAML says. roots: folders that paths in it may start from. splits: where the images of each are.
+
+    label_file: where the labels of an image are, in layouts that say so themselves.
+    """
 
     file: Path
     roots: tuple[Path, ...]
     names: tuple[str, ...]
     splits: dict[str, list[str]]
+    label_file: Callable[[Path], Path] | None = None
 
 
 def yolo_splits(path: Path) -> Splits:
@@ -70,7 +75,7 @@ def read_yolo(yaml: YoloYaml, split: str) -> Dataset:
         raise InvalidInput(f"{yaml.file}: {split} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}).")
     each = once(((path, None) for path in paths), "image listed twice", yaml.file, faults)
     images = tuple(_labelled(number, path, yaml, faults) for number, path in enumerate(each, 1))
-    return Dataset(yaml.file, images, dict(enumerate(yaml.names, 1)), (*faults, *_without_image(each)))
+    return Dataset(yaml.file, images, dict(enumerate(yaml.names, 1)), (*faults, *_without_image(each, yaml)))
 
 
 def _find_yaml(folder: Path) -> Path | None:
@@ -118,7 +123,7 @@ def _images(yaml: YoloYaml, entry: str, faults: list[Fault]) -> list[Path]:
 
 
 def _listed(yaml: YoloYaml, file: Path, line: str) -> Path:
-    path = next((folder / line for folder in (file.parent, *yaml.roots) if (folder / line).is_file()), None)
+    path = next((path for folder in (file.parent, *yaml.roots) if (path := find_file(folder, line))), None)
     if path is None:
         raise Fault("missing image", line, f"{file} lists {line}, which does not exist.")
     return path
@@ -130,16 +135,19 @@ def label_file(image: Path) -> Path:
     return Path(f"{head}/labels/{tail}" if images else tail).with_suffix(".txt")
 
 
-def _without_image(images: Iterable[Path]) -> list[Fault]:
+def _without_image(images: Iterable[Path], yaml: YoloYaml) -> list[Fault]:
     """Label files in the folders of labels that no image belongs to."""
-    files = {label_file(path) for path in images if "/images/" in path.absolute().as_posix()}
+    if yaml.label_file is not None:
+        files = {yaml.label_file(path) for path in images}
+    else:
+        files = {label_file(path) for path in images if "/images/" in path.absolute().as_posix()}
     there = {file for folder in {file.parent for file in files} for file in folder.glob("*.txt")}
-    lone = sorted(file for file in there - files if file.name != "classes.txt")  # which labelling tools leave there
+    lone = sorted(file for file in there - files if file.name not in CLASS_LISTS)  # which labelling tools leave there
     return [Fault("label file without image", file.name, f"{file} has no image.") for file in lone]
 
 
 def _labelled(number: int, path: Path, yaml: YoloYaml, faults: list[Fault]) -> LabelledImage:
-    file = label_file(path)
+    file = (yaml.label_file or label_file)(path)
     rows = [(row, line) for row, line in enumerate(_lines(file, faults), 1) if line.strip()]
     objects = sound(partial(_object, yaml, file), rows, faults)
     height, width = size = known_size(path)

@@ -1,0 +1,159 @@
+"""Where images and their label files lie, in layouts that have one label file for each image and no list of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from runtimes.errors import InvalidInput
+
+from .images import IMAGE_SUFFIXES
+
+ALIASES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
+SPLITS = ("train", "val", "test")
+JOINED = "trainval"  # VOC's list of both, which share their images with it by intention
+ONE_SET = "all"  # the name of the only split of a data set that has none
+IMAGE_FOLDERS = ("images", "jpegimages", "imgs", "img")
+LABEL_FOLDERS = {".xml": ("annotations", "labels", "xml", "xmls"), ".txt": ("labels", "annotations")}
+CLASS_LISTS = ("classes.txt", "_darknet.labels", "obj.names", "classes.names", "names.txt")
+
+
+@dataclass(frozen=True)
+class FolderSet:
+    """A folder of images, and the folder of their label files, which may be the same."""
+
+    images: Path
+    labels: Path
+
+    def label_file(self, image: Path, suffix: str) -> Path:
+        """The label file of an image: its path below the folder of labels, with another suffix."""
+        return (self.labels / image.relative_to(self.images)).with_suffix(suffix)
+
+    def find_images(self) -> list[Path]:
+        """Every image in the folder and the folders in it, sorted."""
+        return sorted(path for path in self.images.rglob("*") if is_image(path))
+
+    def find_labels(self, suffix: str) -> list[Path]:
+        """Every label file, sorted."""
+        found = (path for path in self.labels.rglob(f"*{suffix}") if path.name.lower() not in CLASS_LISTS)
+        return sorted(path for path in found if path.is_file())
+
+
+def plain_name(name: str) -> str:
+    """The name of a split without a year, and without synonyms: train for training, val for valid2017."""
+    stem = re.sub(r"\d+$", "", name).lower()
+    return ALIASES.get(stem, stem)
+
+
+def is_image(path: Path) -> bool:
+    """Whether the name of a file is that of an image."""
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def split_folders(folder: Path) -> list[Path]:
+    """The folders in a folder that are named as splits are."""
+    return [path for path in sorted(folder.iterdir()) if path.is_dir() and plain_name(path.name.lower()) in SPLITS]
+
+
+def find_folder(folder: Path, names: tuple[str, ...]) -> Path | None:
+    """The folder in a folder that has one of the names, in capitals or not; the first of them, where there are more."""
+    there = {path.name.lower(): path for path in sorted(folder.iterdir(), reverse=True) if path.is_dir()}
+    return next((there[name] for name in names if name in there), None)
+
+
+def find_file(folder: Path, name: str) -> Path | None:
+    """A file by a name that a list or an export gives it, which may be a path on the machine where it was written: then
+    by the longest tail of it that is in the folder."""
+    if is_file(folder / name):
+        return folder / name
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    last_up = max((index for index, part in enumerate(parts) if part in ("..", "/")), default=-1)
+    tails = (folder.joinpath(*parts[start:]) for start in range(last_up + 1, len(parts)))
+    return next((path for path in tails if is_file(path)), None)
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file at a path, which may be a name that no file can have."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def folder_sets(root: Path, suffix: str) -> dict[str, FolderSet]:
+    """The splits of a data set whose label files have this suffix; `ONE_SET` where it has none.
+
+    Read are images/ beside a folder of labels, each with a folder for every split or without; a folder for every split
+    that holds both; and label files beside the images. Empty where it is none of these. Raises `InvalidInput` where it
+    is more than one, or images lie outside of the splits.
+    """
+    found = [sets for sets in (_two_folders(root, suffix), _split_folders(root, suffix), _one(root, suffix)) if sets]
+    if len(found) > 1:
+        first, second = (next(iter(sets.values())).images for sets in found[:2])
+        raise InvalidInput(
+            f"{root} holds two sets of images with {suffix} labels, in {first} and {second}: move one away."
+        )
+    return next(iter(found), {})
+
+
+def _two_folders(root: Path, suffix: str) -> dict[str, FolderSet]:
+    pair = _pair(root, suffix)
+    if pair is None:
+        return {}
+    splits = split_folders(pair.images)
+    if not splits:
+        return {ONE_SET: pair}
+    stray = next(_images_outside(pair.images, splits), None)
+    if stray is not None:
+        names = " and ".join(folder.name for folder in splits[:2])
+        raise InvalidInput(f"{stray} is in none of the splits beside it ({names}): move it into one, or away.")
+    flat = not any((pair.labels / folder.name).is_dir() for folder in splits)
+    return {folder.name: FolderSet(folder, pair.labels if flat else pair.labels / folder.name) for folder in splits}
+
+
+def _split_folders(root: Path, suffix: str) -> dict[str, FolderSet]:
+    folders = split_folders(root)
+    sets = {folder: _pair(folder, suffix) or _together(folder, suffix) for folder in folders}
+    if not any(sets.values()):
+        return {}
+    # One of images alone, such as a test split whose labels are kept back, is a split as well.
+    plain = {folder: FolderSet(find_folder(folder, IMAGE_FOLDERS) or folder, folder) for folder in folders}
+    found = {folder: sets[folder] or plain[folder] for folder in folders}
+    return {folder.name: part for folder, part in found.items() if sets[folder] or part.find_images()}
+
+
+def _one(root: Path, suffix: str) -> dict[str, FolderSet]:
+    found = _together(root, suffix)
+    return {} if found is None else {ONE_SET: found}
+
+
+def _pair(folder: Path, suffix: str) -> FolderSet | None:
+    """A folder of images beside one of labels, or that holds them too."""
+    images = find_folder(folder, IMAGE_FOLDERS)
+    if images is None:
+        return None
+    labels = find_folder(folder, LABEL_FOLDERS[suffix])
+    pairs = [FolderSet(images, place) for place in (labels, images) if place is not None]
+    return next((pair for pair in pairs if _holds_labels(pair.labels, suffix)), None)
+
+
+def _holds_labels(folder: Path, suffix: str) -> bool:
+    return any(path.name.lower() not in CLASS_LISTS for path in folder.rglob(f"*{suffix}"))
+
+
+def _together(folder: Path, suffix: str) -> FolderSet | None:
+    """Images and label files of the same names in one folder."""
+    files = [path for path in folder.iterdir() if path.is_file()]
+    images = {path.stem for path in files if is_image(path)}
+    return FolderSet(folder, folder) if any(path.suffix == suffix and path.stem in images for path in files) else None
+
+
+def _images_outside(folder: Path, inside: list[Path]) -> Iterator[Path]:
+    """Images in a folder that are in none of some folders in it."""
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            yield from () if path in inside else (image for image in path.rglob("*") if is_image(image))
+        elif is_image(path):
+            yield path
