@@ -149,7 +149,7 @@ UNREAD = {
     "open images": (
         {"train-annotations-bbox.csv": "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax\n"},
         "Open Images",
-        "datum convert",
+        "FiftyOne or Datumaro",
     ),
     "csv": ({"train/_annotations.csv": "filename,width,height,class,xmin,ymin,xmax,ymax\n"}, "a box a line", "COCO"),
     "tfrecord": ({"train/animals.tfrecord": b"\0", "train/animals_label_map.pbtxt": "item {}"}, "TFRecord", "COCO"),

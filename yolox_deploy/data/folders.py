@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -52,14 +53,24 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
+def list_folder(folder: Path) -> tuple[list[str], list[str]]:
+    """The names of the folders, sorted, and of the files in a folder: quick where there are a hundred thousand."""
+    folders: list[str] = []
+    files: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            (folders if entry.is_dir() else files).append(entry.name)
+    return sorted(folders), files
+
+
 def split_folders(folder: Path) -> list[Path]:
     """The folders in a folder that are named as splits are."""
-    return [path for path in sorted(folder.iterdir()) if path.is_dir() and plain_name(path.name.lower()) in SPLITS]
+    return [folder / name for name in list_folder(folder)[0] if plain_name(name) in SPLITS]
 
 
 def find_folder(folder: Path, names: tuple[str, ...]) -> Path | None:
     """The folder in a folder that has one of the names, in capitals or not; the first of them, where there are more."""
-    there = {path.name.lower(): path for path in sorted(folder.iterdir(), reverse=True) if path.is_dir()}
+    there = {name.lower(): folder / name for name in reversed(list_folder(folder)[0])}
     return next((there[name] for name in names if name in there), None)
 
 
@@ -145,15 +156,15 @@ def _holds_labels(folder: Path, suffix: str) -> bool:
 
 def _together(folder: Path, suffix: str) -> FolderSet | None:
     """Images and label files of the same names in one folder."""
-    files = [path for path in folder.iterdir() if path.is_file()]
-    images = {path.stem for path in files if is_image(path)}
-    return FolderSet(folder, folder) if any(path.suffix == suffix and path.stem in images for path in files) else None
+    files = list_folder(folder)[1]
+    labels = {name.removesuffix(suffix) for name in files if name.endswith(suffix)}
+    labelled = labels and any(path.stem in labels and is_image(path) for path in map(Path, files))
+    return FolderSet(folder, folder) if labelled else None
 
 
 def _images_outside(folder: Path, inside: list[Path]) -> Iterator[Path]:
     """Images in a folder that are in none of some folders in it."""
-    for path in sorted(folder.iterdir()):
-        if path.is_dir():
-            yield from () if path in inside else (image for image in path.rglob("*") if is_image(image))
-        elif is_image(path):
-            yield path
+    folders, files = list_folder(folder)
+    yield from (path for path in map(folder.joinpath, files) if is_image(path))
+    for path in map(folder.joinpath, folders):
+        yield from () if path in inside else (image for image in path.rglob("*") if is_image(image))

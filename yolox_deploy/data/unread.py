@@ -23,8 +23,7 @@ class Unread:
     advice: str
 
     def sentence(self, path: Path) -> str:
-        folder = path if path.is_dir() else path.parent
-        advice = self.advice.format(path=shlex.quote(str(path)), folder=shlex.quote(str(folder)))
+        advice = self.advice.format(path=shlex.quote(str(path)), root=shlex.quote(str(path.parent.parent)))
         return f"{path} is {self.name}, which is not read: {advice}."
 
 
@@ -45,13 +44,13 @@ CREATEML = Unread("CreateML's JSON", _convertible("create-ml"))
 SUPERVISELY = Unread("Supervisely's JSON", "export it there with the app `Export to COCO`")
 VIA = Unread("VGG Image Annotator's JSON", "export it there as COCO; or " + _convertible("via"))
 DATUMARO = Unread(
-    "Datumaro's JSON", "`datum convert -if datumaro -i {folder} -f coco_instances -o mine -- --save-media`"
+    "Datumaro's JSON",
+    "`pip install 'datumaro[cli]'`, then `datum convert -if datumaro -i {root} -f coco_instances -o mine --"
+    " --save-media`, and mine is the data set",
 )
 BDD = Unread("BDD100K's JSON", _convertible("bdd100k"))
 RESULTS = Unread("a file of detections in COCO's format", "it holds no labels; give the file of images and categories")
-OPEN_IMAGES = Unread(
-    "Open Images' CSV", "`datum convert -if open_images -i {folder} -f coco_instances -o mine -- --save-media`"
-)
+OPEN_IMAGES = Unread("Open Images' CSV", "export it as COCO with FiftyOne or Datumaro, which know its classes")
 PASCAL_CSV = Unread("a CSV file with a box a line", EXPORT)
 OTHER_CSV = Unread("a CSV file", EXPORT)
 TFRECORD = Unread("TFRecord", EXPORT)
@@ -166,8 +165,8 @@ def recognise_folder(folder: Path) -> str | None:
     """
     folders = _folders_in(folder)
     nested = [path for parent in folders for path in _folders_in(parent)][:MOST_EXAMINED]
-    if any(path.name.lower() == "label_2" for path in [*folders, *nested]):
-        return KITTI.sentence(folder)
+    if kitti := next((path for path in [*folders, *nested] if path.name == "label_2"), None):
+        return KITTI.sentence(kitti.parent)
     found = [
         (unread, path)
         for place in (folder, *folders, *nested)
