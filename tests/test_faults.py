@@ -137,7 +137,7 @@ BOXES: dict[str, tuple[list[Object], int]] = {
     "box partly outside": ([("cat", 60, 40, 95, 70)], 1),
     "box too small for the input": ([("cat", 5, 5, 6, 25)], 1),
     "same box twice": ([("cat", 8, 6, 40, 36)], 1),
-    "more boxes than training takes": ([("dog", n / 40, 2, 30, 30) for n in range(2000)], 1),
+    "more boxes than training takes": ([("dog", n / 80, 2, 30, 30) for n in range(2000)], 1),
     "box that no anchor is left for": ([("dog", 50 - n / 4, 40, 54 + n / 4, 44) for n in range(30)], 3),
 }
 
@@ -203,7 +203,7 @@ CASES = [
     Case("voc", "class that is not learned", "elk", replace("Annotations/val0.xml", ">cat<", ">elk<")),
     Case("yolo", "split that cannot be read", "nowhere", replace(YAML, "images/train", "nowhere")),
     Case("yolo", "broken annotation", "0.txt:3", append(LABELS, "0 0.5 0.5\n")),
-    Case("yolo", "broken annotation", "0.txt", lambda root: (root / LABELS).write_bytes(b"\xff\xfe")),
+    Case("yolo", "broken annotation", "0.txt", lambda root: (root / LABELS).write_bytes(b"\xff\0")),
     Case("yolo", "coordinates that are no numbers", "0.txt:3", append(LABELS, "0 0.5 nan 0.1 0.1\n")),
     Case("yolo", "coordinates that are no numbers", "0.txt:3", append(LABELS, "0 0.5 0.5 inf 0.1\n")),
     Case("yolo", "coordinates in pixels", "0.txt:3", append(LABELS, "0 40 30 10 10\n")),
@@ -329,7 +329,7 @@ def test_training_says_what_it_does_not_learn(tmp_path: Path, capsys: pytest.Cap
     """Before its first step: here it ends before that, since the classes differ."""
     root = tmp_path / "data"
     root.mkdir()
-    with_boxes("coco", [("dog", n / 40, 2, 30, 30) for n in range(2000)] + [("cat", 5, 5, 5, 9)])(root)
+    with_boxes("coco", [("dog", n / 80, 2, 30, 30) for n in range(2000)] + [("cat", 5, 5, 5, 9)])(root)
     edit_coco(lambda content: content["categories"][0].update(name="lynx"), "val")(root)
     assert train.main(["--data", str(root), "--output", str(tmp_path / "out")]) == 1
     printed = capsys.readouterr()
