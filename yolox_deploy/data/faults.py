@@ -67,7 +67,7 @@ RULES = {
     "same box twice": _used("kept"),
     "more boxes than training takes": _used("the first 120 of an image, or of a mosaic, are learned"),
     "crowd region": _used("neither learned nor counted, as in COCO"),
-    "many boxes beyond their images": _used("clipped: are they left, top, width and height, in pixels?"),
+    "many boxes beyond their images": _used("clipped; see whether they are left, top, width and height, in pixels"),
     "boxes that may be percent": _used("kept, though all lie in the first 100 x 100 pixels"),
     "image turned by EXIF": _used("kept: its boxes must be labelled on the upright image, which they do not tell"),
     "16-bit image of few levels": _used("kept, dark: scale it to the full 16 bits, or to 8"),

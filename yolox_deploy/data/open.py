@@ -70,7 +70,8 @@ def warnings_of(dataset: Dataset, path: Path) -> list[str]:
         if kind == "file that is no image":
             sentences.append(f"{path}: left out: {describe_left_out(list(map(Path, places)))}.")
             continue
-        sentences.append(f"{dataset.source}: {kind}: {count}, such as {places[0]}; {RULES[kind].action}.")
+        which = places[0] if count == 1 else f"{count}, such as {places[0]}"
+        sentences.append(f"{dataset.source}: {kind}: {which}; {RULES[kind].action}.")
     return sentences
 
 
