@@ -36,14 +36,17 @@ PREVIEW_SUFFIXES = {".dng", ".nef", ".nrw", ".cr2", ".arw", ".sr2", ".srf", ".sr
 PREVIEW_SUFFIXES |= {".3fr", ".iiq", ".dcr", ".kdc", ".mrw", ".erf", ".mef", ".mos", ".raf", ".x3f", ".thm"}
 UNKNOWN_SIZE = (0, 0)
 EXIF_ORIENTATION, TIFF_WIDTH, TIFF_HEIGHT = 0x0112, 0x0100, 0x0101
+AS_STORED = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 UPRIGHT, LYING = 1, {5, 6, 7, 8}  # orientations: as it is stored; those that swap width and height
+TURNED = {"JPEG", "MPO", "PNG", "TIFF"}  # by every OpenCV; WebP by newer ones alone, and AVIF by none so far
 HEADERS_AT_ONCE = 64  # read by one thread before it takes the next
 
 
 @dataclass(frozen=True)
 class Header:
     """What a file says of its image without being decoded. size: (height, width) that `read_image` would give, unknown
-    where it is no image. orientation: by EXIF, 1 to 8. identity: the same for all names of one file, also by links."""
+    where it is no image. orientation: by EXIF, 1 to 8, where `read_image` turns it upright by that, else 1. identity:
+    the same for all names of one file, also by links."""
 
     size: tuple[int, int]
     orientation: int = UPRIGHT
@@ -104,15 +107,25 @@ def read_header(path: Path) -> Header:
                 # Newer Pillows turn the size of a TIFF, and only of a TIFF, themselves: its tags are what is stored.
                 tags = getattr(image, "tag_v2", None)
                 width, height = (tags[TIFF_WIDTH], tags[TIFF_HEIGHT]) if tags else image.size
+                turned = image.format in TURNED or orientation == UPRIGHT
+        if not turned and not _is_turned(path):
+            orientation = UPRIGHT
     except UnidentifiedImageError as error:
         try:
             return Header(read_image(path).shape[:2], UPRIGHT, identity)
         except InvalidInput:
             raise InvalidInput(f"{path} is not an image that Pillow or OpenCV reads: {first_line(error)}.") from None
-    except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, cv2.error, Pillow.DecompressionBombError) as error:
         raise InvalidInput(f"{path} is not an image that Pillow reads: {first_line(error)}.") from None
     lying = orientation in LYING
     return Header((width, height) if lying else (height, width), orientation, identity)
+
+
+def _is_turned(path: Path) -> bool:
+    """Whether this OpenCV turns the image by its EXIF data."""
+    content = np.frombuffer(path.read_bytes(), np.uint8)
+    turned, stored = (cv2.imdecode(content, flags) for flags in (cv2.IMREAD_COLOR, AS_STORED))
+    return turned is not None and stored is not None and not np.array_equal(turned, stored)
 
 
 def image_size(path: Path) -> tuple[int, int]:
