@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 import shutil
@@ -10,6 +11,10 @@ from pathlib import Path
 
 from runtimes.errors import InvalidInput
 from runtimes.json_file import check_regular
+
+# Byte order marks, which Windows puts first, and what they say; UTF-32's begins with UTF-16's.
+MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"}
+MARKS |= {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
 @contextlib.contextmanager
@@ -43,12 +48,25 @@ def new_folder(folder: Path, option: str) -> Iterator[Path]:
 
 
 def read_text(path: Path) -> str:
-    """Without the mark that Windows puts first. Raises `InvalidInput` for what is not a text file."""
+    """A text file in UTF-8, or in what its byte order mark says, with line ends as \\n.
+
+    Raises `InvalidInput` for what is not a text file, or in another encoding.
+    """
     check_regular(path)
+    return decode_text(path.read_bytes(), path)
+
+
+def decode_text(content: bytes, path: Path, encoding: str = "utf-8") -> str:
+    """The same of a file's content. encoding: of text without a byte order mark. `path` names it in the error."""
+    mark = next((mark for mark in MARKS if content.startswith(mark)), b"")
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise InvalidInput(f"{path} is not a text file.") from None
+        text = content.decode(MARKS.get(mark, encoding))
+    except UnicodeDecodeError as error:
+        if b"\0" in content[:1024] or mark:
+            raise InvalidInput(f"{path} is not a text file.") from None
+        line = content.count(b"\n", 0, error.start) + 1
+        raise InvalidInput(f"{path} is not text in {error.encoding.upper()} (line {line}): save it in UTF-8.") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -6,11 +6,11 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from runtimes.errors import InvalidInput
 
-from .images import IMAGE_SUFFIXES
+from .images import images_among, is_image
 
 ALIASES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
 SPLITS = ("train", "val", "test")
@@ -32,9 +32,9 @@ class FolderSet:
         """The label file of an image: its path below the folder of labels, with another suffix."""
         return (self.labels / image.relative_to(self.images)).with_suffix(suffix)
 
-    def find_images(self) -> list[Path]:
-        """Every image in the folder and the folders in it, sorted."""
-        return sorted(path for path in self.images.rglob("*") if is_image(path))
+    def find_images(self) -> tuple[list[Path], list[Path]]:
+        """Every image in the folder and the folders in it, sorted; and the files that one could take for images."""
+        return images_among(path for path in self.images.rglob("*") if not _is_hidden(path.relative_to(self.images)))
 
     def find_labels(self, suffix: str) -> list[Path]:
         """Every label file, sorted."""
@@ -42,15 +42,14 @@ class FolderSet:
         return sorted(path for path in found if path.is_file())
 
 
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
 def plain_name(name: str) -> str:
     """The name of a split without a year, and without synonyms: train for training, val for valid2017."""
     stem = re.sub(r"\d+$", "", name).lower()
     return ALIASES.get(stem, stem)
-
-
-def is_image(path: Path) -> bool:
-    """Whether the name of a file is that of an image."""
-    return path.suffix.lower() in IMAGE_SUFFIXES
 
 
 def list_folder(folder: Path) -> tuple[list[str], list[str]]:
@@ -72,25 +71,6 @@ def find_folder(folder: Path, names: tuple[str, ...]) -> Path | None:
     """The folder in a folder that has one of the names, in capitals or not; the first of them, where there are more."""
     there = {name.lower(): folder / name for name in reversed(list_folder(folder)[0])}
     return next((there[name] for name in names if name in there), None)
-
-
-def find_file(folder: Path, name: str) -> Path | None:
-    """A file by a name that a list or an export gives it, which may be a path on the machine where it was written: then
-    by the longest tail of it that is in the folder."""
-    if is_file(folder / name):
-        return folder / name
-    parts = PurePosixPath(name.replace("\\", "/")).parts
-    last_up = max((index for index, part in enumerate(parts) if part in ("..", "/")), default=-1)
-    tails = (folder.joinpath(*parts[start:]) for start in range(last_up + 1, len(parts)))
-    return next((path for path in tails if is_file(path)), None)
-
-
-def is_file(path: Path) -> bool:
-    """Whether there is a file at a path, which may be a name that no file can have."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
 
 
 def folder_sets(root: Path, suffix: str) -> dict[str, FolderSet]:
@@ -132,7 +112,7 @@ def _split_folders(root: Path, suffix: str) -> dict[str, FolderSet]:
     # One of images alone, such as a test split whose labels are kept back, is a split as well.
     plain = {folder: FolderSet(find_folder(folder, IMAGE_FOLDERS) or folder, folder) for folder in folders}
     found = {folder: sets[folder] or plain[folder] for folder in folders}
-    return {folder.name: part for folder, part in found.items() if sets[folder] or part.find_images()}
+    return {folder.name: part for folder, part in found.items() if sets[folder] or part.find_images()[0]}
 
 
 def _one(root: Path, suffix: str) -> dict[str, FolderSet]:
@@ -158,7 +138,7 @@ def _together(folder: Path, suffix: str) -> FolderSet | None:
     """Images and label files of the same names in one folder."""
     files = list_folder(folder)[1]
     labels = {name.removesuffix(suffix) for name in files if name.endswith(suffix)}
-    labelled = labels and any(path.stem in labels and is_image(path) for path in map(Path, files))
+    labelled = labels and any(path.stem in labels and is_image(path) for path in map(folder.joinpath, files))
     return FolderSet(folder, folder) if labelled else None
 
 

@@ -18,6 +18,7 @@ from .image_checks import ImageFile, examine, image_faults, shared_images
 from .images import UNKNOWN_SIZE
 from .open import find_splits
 from .report import SIZES, Contents, DataReport, SplitReport, Spread, findings
+from .set_checks import set_faults, with_headers
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def inspect(path: Path, size: tuple[int, int]) -> Inspection:
             continue
         faults = [*dataset.faults, *image_faults(dataset, files, size), *_across(name, datasets, files)]
         if name in usable:
-            faults += [*box_faults(usable[name], size), *_training_faults(name, usable)]
+            faults += [*set_faults(usable[name]), *box_faults(usable[name], size), *_training_faults(name, usable)]
         contents = _contents(usable[name], size) if name in usable else None
         reports.append(SplitReport(name, str(dataset.source), contents, findings(faults)))
     return Inspection(DataReport(str(path), size, tuple(reports)), usable, files)
@@ -54,7 +55,7 @@ def inspect(path: Path, size: tuple[int, int]) -> Inspection:
 
 def _read(split: Callable[[], Dataset]) -> Dataset | Fault:
     try:
-        return split()
+        return with_headers(split())
     except InvalidInput as error:
         return Fault("split that cannot be read", str(error))
 

@@ -6,14 +6,16 @@ from pathlib import Path
 
 from runtimes.errors import InvalidInput, UserError
 
-from .folders import SPLITS, folder_sets, is_image
+from .folders import SPLITS, folder_sets
+from .images import is_image
 from .json_layouts import json_layout, json_layouts
 from .layout import Layout
 from .txt_layouts import SUFFIX as TXT
 from .txt_layouts import data_layouts, txt_layouts, yaml_layouts
 from .unread import recognise_file, recognise_folder
 from .xml_layouts import xml_layouts
-from .yolo_txt import USUAL_NAMES, yolo_splits
+from .yolo_txt import yolo_splits
+from .yolo_yaml import USUAL_NAMES
 
 NAMED_BY = ("annotations", "imagesets")  # folders by whose path one layout of several is chosen
 MOST_NAMED = 8  # files of a folder that is no data set

@@ -6,17 +6,21 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
 
+from runtimes.cores import usable_cores
 from runtimes.errors import InvalidInput
 
-from .dataset import Dataset, Splits
+from .dataset import Dataset, Splits, check_inside
+from .faults import RULES, Fault
 from .folders import ALIASES, JOINED, plain_name
-from .images import UNKNOWN_SIZE, read_image
+from .images import UNKNOWN_SIZE, describe_left_out, read_image, say_once
 from .layouts import find_layout
+from .set_checks import set_faults, size_faults, with_headers
 
 
 def open_dataset(path: Path, splits: Sequence[str] = (), skip_unreadable: bool = False) -> Dataset:
@@ -28,41 +32,78 @@ def open_dataset(path: Path, splits: Sequence[str] = (), skip_unreadable: bool =
     """
     found = find_splits(path)
     names = [find_split(found, split, path) for split in splits] or [default_split(found, path)]
-    dataset = join([_refuse(found[name](), path) for name in dict.fromkeys(names)], path)
-    unreadable = [image.path for image in dataset.images if image.size == UNKNOWN_SIZE]
+    dataset = join([_refuse(checked(found[name]()), path) for name in dict.fromkeys(names)], path)
+    unreadable = [image.path for image in dataset.images if image.header and image.header.size == UNKNOWN_SIZE]
     return without_images(dataset, unreadable, skip_unreadable)
 
 
+def checked(dataset: Dataset) -> Dataset:
+    """The data set, whose faults are also those of its images' sizes and of all its labels together."""
+    dataset = with_headers(dataset)
+    faults = [*dataset.faults, *size_faults(dataset), *set_faults(dataset)]
+    try:
+        check_inside(dataset)
+    except Fault as fault:
+        faults.append(fault.with_traceback(None))
+    return replace(dataset, faults=tuple(faults))
+
+
 def _refuse(dataset: Dataset, path: Path) -> Dataset:
-    """Raise `InvalidInput` for the first entry that is wrong; say what is left out without harm."""
+    """Raise `InvalidInput` for the first entry that is wrong; say once what is left out or odd, without harm."""
     refused = [fault for fault in dataset.faults if fault.rule.refused]
     if refused:
         others = f"; `yolox-deploy data {path}` lists {len(refused) - 1} more, at least" if len(refused) > 1 else ""
         raise InvalidInput(f"{str(refused[0]).removesuffix('.')}{others}.")
-    counts = Counter(fault.kind for fault in dataset.faults)
-    for kind, count in counts.items():
-        first = next(fault for fault in dataset.faults if fault.kind == kind)
-        action = f"{kind}: {count}, such as {first.place}; {first.rule.action}"
-        print(f"{dataset.source}: {action}.", file=sys.stderr, flush=True)
+    for sentence in warnings_of(dataset, path):
+        say_once(sentence)
     return dataset
+
+
+def warnings_of(dataset: Dataset, path: Path) -> list[str]:
+    """What should be known of a data set that is used nevertheless: a line for each kind of fault."""
+    sentences = []
+    for kind, count in Counter(fault.kind for fault in dataset.faults).items():
+        places = [fault.place for fault in dataset.faults if fault.kind == kind]
+        if kind == "file that is no image":
+            sentences.append(f"{path}: left out: {describe_left_out(list(map(Path, places)))}.")
+            continue
+        which = places[0] if count == 1 else f"{count}, such as {places[0]}"
+        sentences.append(f"{dataset.source}: {kind}: {which}; {RULES[kind].action}.")
+    return sentences
+
+
+def check_readable(dataset: Dataset) -> None:
+    """Raise `InvalidInput` where an image cannot be read whole. Reads all of them, which shows a progress bar."""
+    without_images(dataset, unreadable(dataset), skip=False)
 
 
 def decodable(dataset: Dataset) -> Dataset:
     """The data set without the images that cannot be read whole, which are named. Reads all of them."""
-    broken = []
-    for image in tqdm(dataset.images, unit="image", desc="reading"):
-        try:
-            read_image(image.path)
-        except InvalidInput:
-            broken.append(image.path)
-    return without_images(dataset, broken, skip=True)
+    return without_images(dataset, unreadable(dataset), skip=True)
+
+
+def unreadable(dataset: Dataset) -> list[Path]:
+    """The images that cannot be read whole. Reads all of them, on all cores, and shows a progress bar on a terminal."""
+    paths = list(dict.fromkeys(image.path for image in dataset.images))
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        found = tqdm(pool.map(_is_readable, paths), total=len(paths), unit="image", desc="reading", disable=None)
+        return [path for path, readable in zip(paths, found, strict=True) if not readable]
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        read_image(path)
+    except InvalidInput:
+        return False
+    return True
 
 
 def without_images(dataset: Dataset, unreadable: Sequence[Path], skip: bool) -> Dataset:
     """Leave images out, and say so. Raises `InvalidInput` where that was not asked for, or none are left."""
     if unreadable and not skip:
         many = f" {len(unreadable)} such files are in {dataset.source};" if len(unreadable) > 1 else ""
-        raise InvalidInput(f"{unreadable[0]} is not an image;{many} --skip-unreadable trains without them.")
+        first = f"{unreadable[0]} is not an image that can be read whole"
+        raise InvalidInput(f"{first};{many} --skip-unreadable trains without them.")
     for path in unreadable:
         print(f"left out: {path} is not an image that can be read.", file=sys.stderr, flush=True)
     gone = set(unreadable)

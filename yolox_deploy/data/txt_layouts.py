@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from runtimes.errors import InvalidInput, UserError
 from yolox_deploy.files import read_text
 
 from .dataset import Splits
-from .folders import CLASS_LISTS, SPLITS, find_file, folder_sets, plain_name
+from .folders import CLASS_LISTS, SPLITS, folder_sets, plain_name
 from .layout import Layout
+from .names import FileNames
 from .unread import load_json
-from .yolo_txt import YoloYaml, read_yaml, read_yolo, yolo_splits
+from .yolo_txt import read_yolo, yolo_splits
+from .yolo_yaml import YoloYaml, read_yaml
 
 SUFFIX = ".txt"
 LIST_KEYS = ("train", "valid", "val", "test")  # of Darknet's .data
@@ -85,8 +87,9 @@ def _entries(file: Path) -> dict[str, str]:
 
 
 def _named(file: Path, key: str, entries: dict[str, str]) -> Path:
-    """A file that a .data file names, from Darknet's own folder or from its own."""
-    found = find_file(file.parent, entries[key])
+    """A file that a .data file names by a path from Darknet's own folder, or from its own, or that is beside it."""
+    folder, names = file.parent, FileNames()
+    found = names.find(entries[key], [folder]) or names.find(PurePosixPath(entries[key]).name, [folder])
     if found is None:
         raise InvalidInput(f"{file} names {entries[key]} as {key}, and {file.parent} holds no such file.")
     return found
@@ -155,6 +158,6 @@ def _folders(root: Path) -> list[Layout]:
     splits: Splits = {}
     for split, part in sets.items():
         label_file = partial(part.label_file, suffix=SUFFIX)
-        yaml = YoloYaml(file, (root,), names, {split: [str(part.images.absolute())]}, label_file)
+        yaml = YoloYaml(file, (root,), names, {split: [str(part.images.absolute())]}, label_file=label_file)
         splits[split] = partial(read_yolo, yaml, split)
     return [Layout(f"YOLO's labels with {file.name}", file, splits)]

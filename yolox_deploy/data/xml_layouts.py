@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
 from .dataset import Dataset
-from .faults import Fault, once
+from .faults import Fault
 from .folders import FolderSet, folder_sets
 from .layout import Layout
 from .voc import VocFolder, voc_splits
@@ -29,26 +28,43 @@ class XmlFolders(VocFolder):
         """As from a list; XML files that no image belongs to are left out, and named."""
         dataset = super().read(split)
         part = self.sets[split]
-        known = {part.label_file(image, SUFFIX) for image in self._images[split]}
-        lone = [file for file in part.find_labels(SUFFIX) if file not in known and self._is_label(file)]
+        lone = [file for file in part.find_labels(SUFFIX) if file not in self._claimed]
         faults = [Fault("label file without image", file.name, f"{file} has no image.") for file in lone]
         return replace(dataset, faults=(*dataset.faults, *faults))
 
-    def _is_label(self, file: Path) -> bool:
-        """Whether no other split has it: their folders may be one."""
-        return not any(file == self._label_files.get(stem) for stem in self._annotations)
-
     def _annotation_file(self, stem: str) -> Path:
-        return self._label_files[stem]
+        file = self._label_files[stem]
+        return self._names.find(file.name, [file.parent]) or file
 
-    def _image_paths(self, stems: Sequence[str], faults: list[Fault]) -> dict[str, Path]:
-        wanted = set(stems)
-        named = [(stem, path) for paths in self._images.values() for path in paths if (stem := _stem(path)) in wanted]
-        return once(named, "two images of one name", self.root, faults)
+    @cached_property
+    def _claimed(self) -> set[Path]:
+        """The label files of the images of all splits, whose folders of labels may be one."""
+        return {self._annotation_file(stem) for stem in self._annotations}
+
+    @property
+    def _folder(self) -> Path:
+        return self.root
+
+    def _images_of(self, name: str) -> list[Path]:
+        return self._by_stem[name]
+
+    def _others_of(self, split: str) -> list[Path]:
+        return self._found[split][1]
+
+    @cached_property
+    def _found(self) -> dict[str, tuple[list[Path], list[Path]]]:
+        return {split: part.find_images() for split, part in self.sets.items()}
 
     @cached_property
     def _images(self) -> dict[str, list[Path]]:
-        return {split: part.find_images() for split, part in self.sets.items()}
+        return {split: images for split, (images, _) in self._found.items()}
+
+    @cached_property
+    def _by_stem(self) -> dict[str, list[Path]]:
+        found: dict[str, list[Path]] = {}
+        for path in (path for paths in self._images.values() for path in paths):
+            found.setdefault(_stem(path), []).append(path)
+        return found
 
     @cached_property
     def _stems(self) -> dict[str, list[str]]:
