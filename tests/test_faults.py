@@ -325,6 +325,9 @@ CASES = [
       (("yolo", "images/train/2.png"), ("voc", "JPEGImages/train1.png"))),
     Case("yolo", "two images of one name", "0", copy("yolo", "images/train/0.jpg")),
     Case("yolo", "two images of one name", "0", lambda root: image(root / "images/train/0.PNG", (60, 80))),
+    Case("coco", "image listed twice", "1.png", lambda root: edit_coco(lambda c: (
+        c["images"].append(c["images"][1] | {"id": 9}),
+        c["annotations"].append(c["annotations"][2] | {"id": 9, "image_id": 9})))(root)),
     Case("coco", "ambiguous file name", "x.png", two_cases_of_a_name),
     Case("coco", "file name spelled otherwise", "0.PNG = 0.png",
          edit_coco(lambda c: c["images"][0].update(file_name="0.PNG"))),

@@ -270,7 +270,7 @@ def test_missing_and_lone_files_are_faults(tmp_path: Path, capsys: pytest.Captur
     with pytest.raises(InvalidInput, match=r"a1\.xml"):
         open_dataset(root)
     image(root / "JPEGImages/a0.jpg", (60, 80))
-    with pytest.raises(InvalidInput, match="two images of one name"):
+    with pytest.raises(InvalidInput, match=r"a0\.jpg and a0\.png"):
         open_dataset(root)
     other = label_studio_yolo(tmp_path / "yolo")
     write(other / "labels/lone.txt", "")

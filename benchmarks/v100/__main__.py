@@ -19,8 +19,8 @@ from tqdm import tqdm
 from runtimes.errors import InvalidInput
 from runtimes.preprocess import Image
 from yolox_deploy.console import require, run
-from yolox_deploy.data.dataset import Dataset, check_evaluable
-from yolox_deploy.data.open import open_dataset
+from yolox_deploy.data.dataset import Dataset
+from yolox_deploy.data.open import open_evaluable
 from yolox_deploy.data.shapes import shapes_images
 from yolox_deploy.evaluate import match_categories
 from yolox_deploy.model.checkpoint import read_checkpoint
@@ -158,7 +158,7 @@ def command(config: V100Config) -> dict[str, Any] | None:
     protocol = PROTOCOLS[config.protocol]
     card = protocol.find_card()
     splits = () if config.split is None else (config.split,)
-    dataset = None if config.data is None else check_evaluable(open_dataset(config.data, splits))
+    dataset = None if config.data is None else open_evaluable(config.data, splits)
     images = shapes_images(INPUTS) if dataset is None else list(islice(dataset.read_images(), INPUTS))
     rows, sources = measure_all(config, choose_weights(config), images, dataset)
     found = {

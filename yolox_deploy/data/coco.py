@@ -15,7 +15,7 @@ import numpy as np
 from runtimes.errors import InvalidInput
 from yolox_deploy.files import read_text
 
-from .dataset import Dataset, LabelledImage, Splits
+from .dataset import Dataset, LabelledImage, Splits, labels_differ
 from .faults import Fault, once, sound
 from .images import UNKNOWN_SIZE, Header, read_headers
 from .names import FileNames, is_file
@@ -84,7 +84,7 @@ def read_coco(root: Path, split: str, file: Path, files: Sequence[Path] = ()) ->
         _labelled(number, entries[number], path, header, objects[number], indices)
         for (number, path), header in zip(images.items(), headers, strict=True)
     )
-    return Dataset(file, labelled, categories, tuple(faults))
+    return Dataset(file, _without_repeats(labelled, file, faults), categories, tuple(faults))
 
 
 def _read_categories(content: Any, file: Path, faults: list[Fault]) -> dict[int, str]:
@@ -184,6 +184,20 @@ def _find_images(root: Path, split: str, file: Path, entries: dict[int, Entry], 
     found = dict(sound(find, entries.items(), faults))
     faults += names.take_faults()
     return found
+
+
+def _without_repeats(images: Sequence[LabelledImage], file: Path, faults: list[Fault]) -> tuple[LabelledImage, ...]:
+    """Without the images that stand in the file again, under another id, with the same labels: they would count twice.
+    Those with other labels stay, for `open_dataset` to refuse."""
+    first: dict[Path, LabelledImage] = {}
+    kept = []
+    for image in images:
+        if labels_differ(image, first.setdefault(image.path, image)) or image is first[image.path]:
+            kept.append(image)
+        else:
+            sentence = f"{image.path} stands in {file} twice, with the same labels."
+            faults.append(Fault("image listed twice", image.path.name, sentence))
+    return tuple(kept)
 
 
 def _find(names: FileNames, name: str, folder: Path) -> bool:

@@ -122,6 +122,12 @@ def training_labels(image: LabelledImage) -> Labels:
     return np.concatenate([boxes, image.class_ids[:, None]], axis=1)[useful].astype(np.float32)
 
 
+def labels_differ(one: LabelledImage, other: LabelledImage) -> bool:
+    """Whether two entries have other boxes or classes, in any order."""
+    first, second = (np.concatenate([image.boxes, image.class_ids[:, None]], axis=1) for image in (one, other))
+    return not np.array_equal(first[np.lexsort(first.T)], second[np.lexsort(second.T)])
+
+
 def truncated(dataset: Dataset) -> list[LabelledImage]:
     """The images with more boxes than training takes of one."""
     return [image for image in dataset.images if len(training_labels(image)) > MAX_LABELS]

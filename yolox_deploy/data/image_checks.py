@@ -16,10 +16,10 @@ from runtimes.cores import usable_cores
 from runtimes.errors import InvalidInput
 from runtimes.json_file import check_regular
 
-from .dataset import Dataset, LabelledImage
+from .dataset import Dataset, LabelledImage, labels_differ
 from .faults import Fault
 from .images import UNKNOWN_SIZE, UPRIGHT, decode_image
-from .set_checks import labels_differ, size_fault
+from .set_checks import size_fault
 
 COARSEST_STRIDE = 32
 MOST_LEVELS = 2**16

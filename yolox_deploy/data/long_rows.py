@@ -8,7 +8,9 @@ from pathlib import Path
 from .faults import Fault
 
 SLACK = 0.02  # of the image
-LEAST, CORNERS = 10, 8  # numbers: of a row that is asked about; of an oriented box, which is a polygon
+LEAST = 10  # numbers of a row that is asked about: 8 are an oriented box, which is a polygon
+FEWEST_ROWS = 5  # of which something can be said where nothing but the places of the points tells
+INSIDE, FAR = 0.9, 0.25  # of all rows: whose points lie in their box; whose second corner lies far from the others
 STRETCHED = 1.5  # times: what a width and height, taken for a corner, make of the polygon's area
 
 
@@ -20,8 +22,8 @@ class LongRows:
         self.file = file
         self._first = ""
         self._counts: set[int] = set()
-        self._rows = self._stretched = 0
-        self._visible = self._inside = True
+        self._rows = self._inside = self._stretched = 0
+        self._visible = True
 
     def add(self, place: str, numbers: Sequence[float]) -> None:
         """A row without its class."""
@@ -30,7 +32,7 @@ class LongRows:
         if len(self._counts) == 1:
             self._rows += 1
             self._visible &= _may_be_points(numbers)
-            self._inside &= _points_in_box(numbers)
+            self._inside += _points_in_box(numbers)
             self._stretched += _is_stretched(numbers)
 
     def faults(self) -> list[Fault]:
@@ -39,7 +41,8 @@ class LongRows:
             return []
         (count,) = self._counts
         each = 3 if self._visible else 2
-        if count < LEAST or not (self._visible or (self._inside and 2 * self._stretched >= self._rows)):
+        likely = self._inside >= INSIDE * self._rows and self._stretched >= FAR * self._rows >= FAR * FEWEST_ROWS
+        if count < LEAST or not (self._visible or likely):
             return []
         points = f"{(count - 4) // each} key points"
         sentence = (
@@ -71,9 +74,11 @@ def _beyond(centre: float, side: float) -> bool:
 
 def _is_stretched(numbers: Sequence[float]) -> bool:
     """Whether the second corner, a width and a height maybe, lies far from all others."""
-    others = [*numbers[:2], *numbers[4:]]
-    return _area(numbers) > STRETCHED * _area(others)
+    first, second, *rest = zip(numbers[::2], numbers[1::2], strict=True)
+    others = [first, *(point for point in rest if point != (0, 0))]
+    return _area([*others, second]) > STRETCHED * _area(others)
 
 
-def _area(numbers: Sequence[float]) -> float:
-    return (max(numbers[::2]) - min(numbers[::2])) * (max(numbers[1::2]) - min(numbers[1::2]))
+def _area(points: Sequence[tuple[float, float]]) -> float:
+    xs, ys = zip(*points, strict=True)
+    return float((max(xs) - min(xs)) * (max(ys) - min(ys)))

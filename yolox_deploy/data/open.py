@@ -15,7 +15,7 @@ from tqdm import tqdm
 from runtimes.cores import usable_cores
 from runtimes.errors import InvalidInput
 
-from .dataset import Dataset, Splits, check_inside
+from .dataset import Dataset, Splits, check_evaluable, check_inside
 from .faults import RULES, Fault
 from .folders import ALIASES, JOINED, plain_name
 from .images import UNKNOWN_SIZE, describe_left_out, read_image, say_once
@@ -35,6 +35,15 @@ def open_dataset(path: Path, splits: Sequence[str] = (), skip_unreadable: bool =
     dataset = join([_refuse(checked(found[name]()), path) for name in dict.fromkeys(names)], path)
     unreadable = [image.path for image in dataset.images if image.header and image.header.size == UNKNOWN_SIZE]
     return without_images(dataset, unreadable, skip_unreadable)
+
+
+def open_evaluable(path: Path, splits: Sequence[str] = (), read_all: bool = False) -> Dataset:
+    """`open_dataset`, of data that AP is to be measured on: refused without boxes. read_all: every image is read, too,
+    and refused where it cannot be."""
+    dataset = check_evaluable(open_dataset(path, splits))
+    if read_all:
+        check_readable(dataset)
+    return dataset
 
 
 def checked(dataset: Dataset) -> Dataset:

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from .dataset import MOST_OUTSIDE, Dataset, LabelledImage
+from .dataset import MOST_OUTSIDE, Dataset, LabelledImage, labels_differ
 from .faults import Fault
 from .images import UNKNOWN_SIZE, UPRIGHT, Header, read_headers
 
@@ -95,12 +95,6 @@ def _labelled_twice(dataset: Dataset) -> list[Fault]:
             sentence = f"{dataset.source}: {first.path} {what}, with different labels: all of its boxes go together."
             faults.append(Fault("one image with different labels", names, sentence))
     return faults
-
-
-def labels_differ(one: LabelledImage, other: LabelledImage) -> bool:
-    """Whether two entries have other boxes or classes, in any order."""
-    first, second = (np.concatenate([image.boxes, image.class_ids[:, None]], axis=1) for image in (one, other))
-    return not np.array_equal(first[np.lexsort(first.T)], second[np.lexsort(second.T)])
 
 
 def _units(dataset: Dataset) -> list[Fault]:
