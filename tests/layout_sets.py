@@ -106,6 +106,17 @@ def voc_without_lists(root: Path) -> Path:
     return root
 
 
+def voc_images_at_the_top(root: Path) -> Path:
+    xml(root, root / "Annotations", ALL)
+    return root
+
+
+def yolo_images_at_the_top(root: Path) -> Path:
+    txt(root, root / "labels", ALL)
+    write(root / "labels" / "classes.txt", CLASSES)
+    return root
+
+
 def label_studio_voc(root: Path) -> Path:
     xml(root / "images", root / "Annotations", ALL)
     return root
@@ -239,6 +250,8 @@ CASES = [
     Case(labelimg_voc, one("all")),
     Case(labelimg_yolo, one("all")),
     Case(voc_without_lists, one("all")),
+    Case(voc_images_at_the_top, one("all")),
+    Case(yolo_images_at_the_top, one("all")),
     Case(label_studio_voc, one("all")),
     Case(voc_split_folders, {**BOTH}),
     Case(voc_flat_annotations, {**BOTH}),

@@ -23,6 +23,7 @@ from tests.layout_sets import (
     cvat_ultralytics,
     cvat_yolo,
     label_studio_coco,
+    label_studio_local_files,
     label_studio_yolo,
     labelimg_voc,
     labelimg_yolo,
@@ -291,3 +292,37 @@ def test_one_split_of_xml_numbers_classes_as_all_do(tmp_path: Path) -> None:
     (root / "train/a1.xml").write_text("<annotation>")  # may hide a class
     with pytest.raises(InvalidInput, match="not XML"):
         open_dataset(root, ["valid"])
+
+
+def test_a_yaml_counts_before_a_list_of_classes_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = cvat_ultralytics(tmp_path / "data")
+    write(root / "labels/classes.txt", CLASSES)
+    open_dataset(root, ["train"])
+    assert capsys.readouterr().err == ""
+    write(root / "labels/classes.txt", "dog\ncat\nowl\n")
+    assert open_dataset(root, ["train"]).class_names == ("cat", "dog", "owl")
+    assert capsys.readouterr().err.count(f"those of {root / 'labels/classes.txt'} are others") == 1
+
+
+def test_a_path_that_leaves_the_folder_is_another_file_only_aloud(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An image that is missing is not replaced by one of another folder that has its name."""
+    root = tmp_path / "data"
+    coco(root / "labels.json", ALL, root / "images", prefix="b/")
+    with pytest.raises(InvalidInput, match=r"b/data0\.png"):
+        open_dataset(root)
+    other = label_studio_local_files(tmp_path / "other")
+    assert len(open_dataset(other)) == 4
+    assert "file name spelled otherwise: 4, such as ../../label-studio" in capsys.readouterr().err
+
+
+def test_names_of_splits_are_read_in_capitals_too(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    for split, images in (("Train", TRAIN), ("Validation", VAL)):
+        coco(root / "annotations" / f"instances_{split}.json", images, root / "images" / split)
+    assert len(open_dataset(root, ["train"])) == len(open_dataset(root, ["val"])) == 2
+    other = tmp_path / "other"
+    for split, images in (("Train", TRAIN), ("Valid", VAL)):
+        xml(other / split, other / split, images)
+    assert len(open_dataset(other, ["train"])) == len(open_dataset(other, ["val"])) == 2

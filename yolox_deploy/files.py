@@ -42,6 +42,8 @@ def new_folder(folder: Path, option: str) -> Iterator[Path]:
     try:
         part.mkdir(parents=True)
         yield part
+        if folder.exists():
+            folder.rmdir()  # which is empty; not every system replaces it
         part.replace(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)

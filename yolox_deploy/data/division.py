@@ -129,22 +129,23 @@ def _choose(sizes: Mapping[str, int], classes: Mapping[str, set[int]], share: fl
     for group in sizes:
         for index in classes[group]:
             holders.setdefault(index, []).append(group)
-    val: set[str] = set()
-    train: set[str] = set()
+    in_val: dict[str, bool] = {}
     for index in sorted(holders, key=lambda index: (len(holders[index]), index)):
-        if len(holders[index]) < 2:
+        groups = holders[index]
+        if len(groups) < 2:
             continue
-        free = [group for group in holders[index] if group not in train | val and sizes[group] <= room]
-        if free and val.isdisjoint(holders[index]):
-            val.add(free[0])
-            room -= sizes[free[0]]
-        if train.isdisjoint(holders[index]):
-            train.update([group for group in holders[index] if group not in val][:1])
+        free = next((group for group in groups if group not in in_val and sizes[group] <= room), None)
+        if free is not None and not any(in_val.get(group, False) for group in groups):
+            in_val[free] = True
+            room -= sizes[free]
+        rest = next((group for group in groups if group not in in_val), None)
+        if rest is not None and all(in_val.get(group, True) for group in groups):
+            in_val[rest] = False
     for group in sizes:
-        if group not in train | val and sizes[group] <= room:
-            val.add(group)
+        if group not in in_val and sizes[group] <= room:
+            in_val[group] = True
             room -= sizes[group]
-    return val
+    return {group for group, chosen in in_val.items() if chosen}
 
 
 def _missing_classes(train: Dataset, val: Dataset) -> list[str]:

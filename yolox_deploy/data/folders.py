@@ -121,11 +121,12 @@ def _one(root: Path, suffix: str) -> dict[str, FolderSet]:
 
 
 def _pair(folder: Path, suffix: str) -> FolderSet | None:
-    """A folder of images beside one of labels, or that holds them too."""
-    images = find_folder(folder, IMAGE_FOLDERS)
+    """A folder of images, or the images of the folder itself, beside a folder of labels; or one that holds both."""
+    images, labels = find_folder(folder, IMAGE_FOLDERS), find_folder(folder, LABEL_FOLDERS[suffix])
     if images is None:
-        return None
-    labels = find_folder(folder, LABEL_FOLDERS[suffix])
+        if labels is None or not any(is_image(folder / name) for name in list_folder(folder)[1]):
+            return None
+        return FolderSet(folder, labels) if _holds_labels(labels, suffix) else None
     pairs = [FolderSet(images, place) for place in (labels, images) if place is not None]
     return next((pair for pair in pairs if _holds_labels(pair.labels, suffix)), None)
 

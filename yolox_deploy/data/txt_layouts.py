@@ -10,6 +10,7 @@ from yolox_deploy.files import read_text
 
 from .dataset import Splits
 from .folders import CLASS_LISTS, SPLITS, folder_sets, plain_name
+from .images import say_once
 from .layout import Layout
 from .names import FileNames
 from .unread import load_json
@@ -21,9 +22,26 @@ LIST_KEYS = ("train", "valid", "val", "test")  # of Darknet's .data
 
 
 def yaml_layouts(root: Path) -> list[Layout]:
-    """Every YAML file of a folder that describes a data set; others have nothing to do with it."""
-    files = sorted([*root.glob("*.yaml"), *root.glob("*.yml")])
-    return [Layout(f"YOLO's {file.name}", file, yolo_splits(file)) for file in files if _describes(file)]
+    """Every YAML file of a folder that describes a data set; others have nothing to do with it.
+
+    Says where a list of classes beside it, which labelling tools leave, names others.
+    """
+    files = [file for file in sorted([*root.glob("*.yaml"), *root.glob("*.yml")]) if _describes(file)]
+    for file in files:
+        if other := _other_classes(root, read_yaml(file).names):
+            say_once(f"{file}: its class names are taken; those of {other} are others.")
+    return [Layout(f"YOLO's {file.name}", file, yolo_splits(file)) for file in files]
+
+
+def _other_classes(root: Path, names: tuple[str, ...]) -> Path | None:
+    """A list of classes in the folder, or in its folder of labels, that names others."""
+    for file in (folder / name for folder in (root, root / "labels") for name in CLASS_LISTS):
+        try:
+            if file.is_file() and class_list(file) != names:
+                return file
+        except (UserError, OSError):
+            return file
+    return None
 
 
 def _describes(file: Path) -> bool:
