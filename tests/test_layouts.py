@@ -28,8 +28,10 @@ from tests.layout_sets import (
     labelimg_voc,
     labelimg_yolo,
     roboflow_coco,
+    roboflow_darknet,
     roboflow_voc,
     txt,
+    voc_split_folders,
     voc_without_lists,
     write,
     xml,
@@ -174,7 +176,7 @@ UNREAD = {
     "one folder too high": (
         {"x/labels/a.txt": "", "x/images/a.png": b"", "x/classes.txt": "cat"},
         "data/x",
-        "give its path",
+        "give the path of that",
     ),
 }
 
@@ -326,3 +328,29 @@ def test_names_of_splits_are_read_in_capitals_too(tmp_path: Path) -> None:
     for split, images in (("Train", TRAIN), ("Valid", VAL)):
         xml(other / split, other / split, images)
     assert len(open_dataset(other, ["train"])) == len(open_dataset(other, ["val"])) == 2
+
+
+def test_a_split_without_labels_is_left_out_aloud(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for writer in (roboflow_voc, roboflow_darknet, voc_split_folders, yolo_split_folders):
+        root = writer(tmp_path / writer.__name__)
+        top = root / "images" if (root / "images").is_dir() else root
+        image(top / "test" / "a.png", (9, 9))
+        assert splits_of(root) == {"train", "valid"}
+        assert len(open_dataset(root, ["train"])) == 2
+        assert capsys.readouterr().err.count(f"{root}: left out: test, which has no labels.") == 1
+
+
+def test_a_folder_of_a_yaml_leads_to_it(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    txt(root / "train/images", root / "train/labels", TRAIN)
+    write(root / "data.yaml", "train: train/images\nnames: [cat, dog, owl]\n")
+    with pytest.raises(InvalidInput, match=r"give the path of .*data\.yaml"):
+        open_dataset(root / "train")
+
+
+def test_lists_may_be_written_on_another_system(tmp_path: Path) -> None:
+    root = cvat_yolo(tmp_path / "data")
+    for name in ("obj.data", "train.txt", "obj.names"):
+        text = (root / name).read_text().replace("\n", "\r\n")
+        (root / name).write_bytes((text.replace("/", "\\") if name == "train.txt" else text).encode())
+    assert open_dataset(root, ["train"]).class_names == ("cat", "dog", "owl")

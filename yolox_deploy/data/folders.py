@@ -10,7 +10,7 @@ from pathlib import Path
 
 from runtimes.errors import InvalidInput
 
-from .images import images_among, is_image
+from .images import images_among, is_image, say_once
 
 ALIASES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
 SPLITS = ("train", "val", "test")
@@ -100,19 +100,25 @@ def _two_folders(root: Path, suffix: str) -> dict[str, FolderSet]:
     if stray is not None:
         names = " and ".join(folder.name for folder in splits[:2])
         raise InvalidInput(f"{stray} is in none of the splits beside it ({names}): move it into one, or away.")
-    flat = not any((pair.labels / folder.name).is_dir() for folder in splits)
-    return {folder.name: FolderSet(folder, pair.labels if flat else pair.labels / folder.name) for folder in splits}
+    if not any((pair.labels / folder.name).is_dir() for folder in splits):
+        return {folder.name: FolderSet(folder, pair.labels) for folder in splits}
+    sets = {folder.name: FolderSet(folder, pair.labels / folder.name) for folder in splits}
+    return _labelled(
+        {folder: part if _holds_labels(part.labels, suffix) else None for folder, part in sets.items()}, root
+    )
 
 
 def _split_folders(root: Path, suffix: str) -> dict[str, FolderSet]:
-    folders = split_folders(root)
-    sets = {folder: _pair(folder, suffix) or _together(folder, suffix) for folder in folders}
-    if not any(sets.values()):
-        return {}
-    # One of images alone, such as a test split whose labels are kept back, is a split as well.
-    plain = {folder: FolderSet(find_folder(folder, IMAGE_FOLDERS) or folder, folder) for folder in folders}
-    found = {folder: sets[folder] or plain[folder] for folder in folders}
-    return {folder.name: part for folder, part in found.items() if sets[folder] or part.find_images()[0]}
+    sets = {folder.name: _pair(folder, suffix) or _together(folder, suffix) for folder in split_folders(root)}
+    return _labelled(sets, root) if any(sets.values()) else {}
+
+
+def _labelled(sets: dict[str, FolderSet | None], root: Path) -> dict[str, FolderSet]:
+    """The splits that have labels. One of images alone, such as a test split whose labels are kept back, is named."""
+    for split, part in sets.items():
+        if part is None:
+            say_once(f"{root}: left out: {split}, which has no labels.")
+    return {split: part for split, part in sets.items() if part is not None}
 
 
 def _one(root: Path, suffix: str) -> dict[str, FolderSet]:

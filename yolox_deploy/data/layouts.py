@@ -20,9 +20,9 @@ from .yolo_yaml import USUAL_NAMES
 NAMED_BY = ("annotations", "imagesets")  # folders by whose path one layout of several is chosen
 MOST_NAMED = 8  # files of a folder that is no data set
 READ = (
-    "COCO's JSON (annotations/instances_SPLIT.json, SPLIT/_annotations.coco.json, or one file beside its images),"
-    " Pascal VOC's XML (ImageSets/Main/SPLIT.txt, or an XML file beside each image or in Annotations) and YOLO's text"
-    " files (data.yaml, obj.data, or images, labels and classes.txt)"
+    "Read are COCO's JSON (annotations/instances_SPLIT.json, SPLIT/_annotations.coco.json, or one file beside its"
+    " images), Pascal VOC's XML (ImageSets/Main/SPLIT.txt, or an XML file beside each image or in Annotations) and YOLO's text"
+    " files (data.yaml, obj.data, or images, labels and classes.txt)."
 )
 
 
@@ -89,24 +89,27 @@ def _what_is_there(path: Path) -> str:
         known = recognise_folder(path)
     elif found := recognise_file(path):
         known = found.sentence(path)
-    return known or f"{path} is not a data set: {_holds(path)}. Read are {READ}."
+    return (
+        known
+        or f"{path} is not a data set: {_holds(path) if path.is_dir() else f'it is a file that names none. {READ}'}"
+    )
 
 
-def _holds(path: Path) -> str:
-    if not path.is_dir():
-        return "it is a file that names none"
-    files = [file for file in sorted(path.iterdir()) if not file.name.startswith(".")]
+def _holds(folder: Path) -> str:
+    files = [file for file in sorted(folder.iterdir()) if not file.name.startswith(".")]
     if not files:
-        return "it is empty"
-    inner = next((folder for folder in files if folder.is_dir() and _is_data_set(folder)), None)
+        return f"it is empty. {READ}"
+    inner = next((file for file in files if file.is_dir() and _is_data_set(file)), None)
     if inner is not None:
-        return f"but the folder {inner} in it is one: give its path"
-    if folder_sets(path, TXT):
-        return f"it holds labels in YOLO's form, and no class names: write {path / 'classes.txt'} with a name a line"
+        return f"it holds one, {inner}: give the path of that."
+    if folder_sets(folder, TXT):
+        yamls = yaml_layouts(folder.absolute().parent)
+        way = f"give the path of {yamls[0].path}" if yamls else f"write {folder / 'classes.txt'} with a name a line"
+        return f"it holds labels in YOLO's form, and no class names: {way}."
     if all(is_image(file) for file in files):
-        return f"it holds {len(files)} images, and no labels"
+        return f"it holds {len(files)} images, and no labels. {READ}"
     names = ", ".join(file.name + "/" * file.is_dir() for file in files[:MOST_NAMED])
-    return f"it holds {names}{' and more' if len(files) > MOST_NAMED else ''}"
+    return f"it holds {names}{' and more' if len(files) > MOST_NAMED else ''}. {READ}"
 
 
 def _is_data_set(folder: Path) -> bool:

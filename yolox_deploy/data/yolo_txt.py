@@ -99,7 +99,8 @@ def _is_hidden(folder: Path) -> bool:
 
 def _listed(yaml: YoloYaml, file: Path, names: FileNames, line: str) -> Path:
     folders = (file.parent, *yaml.roots)
-    path = names.find(line, folders) or names.find(line.removeprefix("data/"), folders)  # which is Darknet's own folder
+    below = line.replace("\\", "/").removeprefix("data/")  # of Darknet's own folder, where its lists start
+    path = names.find(line, folders) or names.find(below, folders)
     if path is None:
         near = names.similar(line, folders)
         raise Fault("missing image", line, f"{file} lists {line}, which does not exist{near}.")
