@@ -21,8 +21,8 @@ NAMED_BY = ("annotations", "imagesets")  # folders by whose path one layout of s
 MOST_NAMED = 8  # files of a folder that is no data set
 READ = (
     "Read are COCO's JSON (annotations/instances_SPLIT.json, SPLIT/_annotations.coco.json, or one file beside its"
-    " images), Pascal VOC's XML (ImageSets/Main/SPLIT.txt, or an XML file beside each image or in Annotations) and YOLO's text"
-    " files (data.yaml, obj.data, or images, labels and classes.txt)."
+    " images), Pascal VOC's XML (ImageSets/Main/SPLIT.txt, or an XML file beside each image or in Annotations) and"
+    " YOLO's text files (data.yaml, obj.data, or images, labels and classes.txt)."
 )
 
 
