@@ -26,6 +26,7 @@ import tyro
 from tqdm import tqdm
 
 from runtimes.errors import InvalidInput, UserError
+from runtimes.json_file import json_text
 from yolox_deploy.console import require, run
 from yolox_deploy.data.images import read_image
 from yolox_deploy.data.shapes import shapes_images
@@ -198,7 +199,7 @@ def command(config: ColdConfig) -> None:
     print("ms: of the whole process, with its start; speed, memory: against the first, with the smallest and largest")
     print("found: detections in the image, from each one's own threshold on", *doubts, sep="\n")
     summary = {"baseline": DEMO, "runs": config.runs, "warnings": doubts, "rows": [asdict(row) for row in rows]}
-    print(json.dumps(summary))
+    print(json_text(summary))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

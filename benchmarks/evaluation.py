@@ -8,7 +8,6 @@ have to give the same, or it ends in an error: compare the ratio. Prints a Markd
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +22,7 @@ from tqdm import tqdm
 from exporters.matching import identical
 from runtimes.coco import COCO_CLASS_NAMES
 from runtimes.errors import InvalidInput, UserError
+from runtimes.json_file import json_text
 from runtimes.load import load
 from runtimes.postprocess import Floats, decode_output, postprocess
 from runtimes.preprocess import preprocess
@@ -177,7 +177,7 @@ def command(config: EvaluationConfig) -> None:
     print(HEADER)
     for row in rows.values():
         print(row)
-    print(json.dumps({name: {**asdict(row), "ratio": row.ratio} for name, row in rows.items()}))
+    print(json_text({name: {**asdict(row), "ratio": row.ratio} for name, row in rows.items()}))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -10,7 +10,6 @@ int8 is calibrated on generated images, without a sensitivity map.
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 import time
@@ -26,6 +25,7 @@ from exporters.artifact import write_artifact
 from exporters.options import ExportOptions
 from exporters.report import TOLERANCES, ParityError, ParityReport
 from runtimes.errors import InvalidInput, UserError
+from runtimes.json_file import json_text
 from runtimes.preprocess import Image
 from runtimes.spec import ModelSpec, Precision
 from runtimes.trt_engine import LIBRARIES, EngineInfo
@@ -204,7 +204,7 @@ def command(config: MatrixConfig) -> None:
         print(row, flush=True)
         rows.append(row)
     failed = [row for row in rows if row.problem()]
-    print(json.dumps({"exports": len(rows), "failed": len(failed), "rows": [asdict(row) for row in rows]}))
+    print(json_text({"exports": len(rows), "failed": len(failed), "rows": [asdict(row) for row in rows]}))
     if failed:
         raise UserError(f"{len(failed)} of {len(rows)} exports have no parity.")
 

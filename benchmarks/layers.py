@@ -24,6 +24,7 @@ import numpy.typing as npt
 import tyro
 
 from runtimes.errors import InvalidInput
+from runtimes.json_file import json_text
 from runtimes.load import model_file
 from runtimes.onnx import OnnxRuntime
 from runtimes.openvino import OpenVINORuntime
@@ -188,7 +189,7 @@ def command(config: LayersConfig) -> None:
     print("| operation | precision | layers | ms | share | GFLOP/s | of the peak |\n|---|---|---|---|---|---|---|")
     print("\n".join(part.row(total, peaks) for part in parts))
     found = {"artifact": str(config.artifact), "peaks": peaks, "parts": [asdict(part) for part in parts]}
-    print(json.dumps({**found, "machine": asdict(describe_machine())}))
+    print(json_text({**found, "machine": asdict(describe_machine())}))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

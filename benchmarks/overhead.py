@@ -9,7 +9,6 @@ installed, it is asked as well. Prints a table and ends with one JSON line.
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import subprocess
@@ -25,6 +24,7 @@ import numpy as np
 import tyro
 
 from runtimes.errors import InvalidInput
+from runtimes.json_file import json_text
 from runtimes.load import model_file
 from runtimes.preprocess import Image
 from runtimes.spec import ModelSpec
@@ -169,7 +169,7 @@ def command(config: OverheadConfig) -> None:
     doubts = warnings([*photo.loads, *full_hd.loads], photo.drift(contenders[0].name)) + photo.doubts(plan)
     print("".join(f"warning: {doubt}\n" for doubt in doubts), end="")
     found: dict[str, Any] = {"rows": [asdict(row) for row in rows], "warnings": doubts}
-    print(json.dumps({**found, "machine": asdict(describe_machine())}))
+    print(json_text({**found, "machine": asdict(describe_machine())}))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,7 +9,6 @@ same, in the same order. Prints a table and ends with one JSON line.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -23,6 +22,7 @@ from tqdm import tqdm
 from exporters.matching import identical
 from runtimes.cores import usable_cores
 from runtimes.errors import InvalidInput
+from runtimes.json_file import json_text
 from runtimes.load import load, model_file
 from runtimes.preprocess import Image
 from yolox_deploy.console import require, run
@@ -151,7 +151,7 @@ def command(config: StreamsConfig) -> None:
         doubts.append(FEW_LAUNCHES)
     print("".join(f"warning: {doubt}\n" for doubt in doubts), end="")
     machine = asdict(describe_machine())
-    print(json.dumps({"rows": [asdict(row) for row in rows], "warnings": doubts, "machine": machine}))
+    print(json_text({"rows": [asdict(row) for row in rows], "warnings": doubts, "machine": machine}))
     if not all(row.identical for row in rows):
         raise InvalidInput("streams detect something else than one image at a time.")
 

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from exporters.sensitivity import SensitivityMap
 from runtimes.detector import Detector
 from runtimes.errors import InvalidInput
+from runtimes.json_file import json_text
 from runtimes.load import load, model_file
 from runtimes.preprocess import preprocess
 from runtimes.spec import ModelSpec
@@ -142,7 +143,7 @@ def command(config: TargetsConfig) -> None:
     print(HEADER)
     for row in rows:
         print(row)
-    print(json.dumps({"model": detectors[0].spec.name, "rows": [asdict(row) for row in rows]}))
+    print(json_text({"model": detectors[0].spec.name, "rows": [asdict(row) for row in rows]}))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

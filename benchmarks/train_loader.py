@@ -7,7 +7,6 @@ stand beside it, since a loader that does less is no faster. Prints a Markdown t
 
 from __future__ import annotations
 
-import json
 import random
 import sys
 import time
@@ -21,6 +20,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from runtimes.json_file import json_text
 from yolox_deploy.console import run
 from yolox_deploy.data.loader import Batch as LoaderBatch
 from yolox_deploy.data.loader import TrainingSet, collate
@@ -133,7 +133,7 @@ def command(config: TrainLoaderConfig) -> None:
         print(row)
     ratios = [row.images_per_second / rows[0].images_per_second for row in rows]
     print(f"\nours: {ratios[1]:.2f}x, with the conversion to float32 {ratios[2]:.2f}x")
-    print(json.dumps({"model": config.model, "ratios": ratios, "rows": [asdict(row) for row in rows]}))
+    print(json_text({"model": config.model, "ratios": ratios, "rows": [asdict(row) for row in rows]}))
 
 
 def main(arguments: list[str] | None = None) -> int:

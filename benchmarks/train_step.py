@@ -8,7 +8,6 @@ Prints a Markdown table and ends with one JSON line.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from runtimes.json_file import json_text
 from yolox_deploy.console import run
 from yolox_deploy.model.variants import VARIANTS, VariantName
 from yolox_deploy.model.yolox import YOLOX
@@ -163,7 +163,7 @@ def command(config: TrainStepConfig) -> None:
     print(HEADER)
     for row in rows:
         print(row)
-    print(json.dumps({"threads": torch.get_num_threads(), "rows": [asdict(row) for row in rows]}))
+    print(json_text({"threads": torch.get_num_threads(), "rows": [asdict(row) for row in rows]}))
 
 
 def main(arguments: list[str] | None = None) -> int:

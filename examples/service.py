@@ -23,8 +23,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import cv2
-import numpy as np
 import PIL.Image
 import tyro
 import uvicorn
@@ -35,9 +33,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from starlette.exceptions import HTTPException as HTTPError
 from starlette.requests import ClientDisconnect
 
-from runtimes import Detections, Detector, UserError, load
+from runtimes import Detections, Detector, InvalidInput, UserError, load
 from runtimes.preprocess import Image
-from yolox_deploy.data.images import is_cut_short
+from yolox_deploy.data.images import decode_image
 from yolox_deploy.options import check_positive
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
@@ -167,14 +165,10 @@ def decode(body: bytes, most_pixels: int) -> Image:
         raise HTTPException(413, f"The image has {width} x {height} pixels; at most {most_pixels} are taken.")
     if body.startswith(b"\xff\xd8") and body.count(START_OF_SCAN) > MOST_SCANS:
         raise HTTPException(413, f"The JPEG has more than {MOST_SCANS} scans.")
-    content = np.frombuffer(body, np.uint8)
     try:
-        image = None if is_cut_short(content) else cv2.imdecode(content, cv2.IMREAD_COLOR)
-    except cv2.error:  # of sides beyond what OpenCV takes
-        image = None
-    if image is None:
-        raise HTTPException(415, "The image is damaged or cut short.")
-    return image.astype(np.uint8, copy=False)
+        return decode_image(body, "The image")
+    except InvalidInput:
+        raise HTTPException(415, "The image is damaged or cut short.") from None
 
 
 def to_json(image: Image, detections: Detections, class_names: tuple[str, ...]) -> dict[str, Any]:

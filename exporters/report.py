@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 from runtimes.errors import UserError
+from runtimes.json_file import json_text
 from runtimes.spec import Precision
 
 
@@ -139,7 +139,7 @@ class ParityReport:
     def to_json(self, files: Mapping[str, str] | None = None) -> str:
         """files: name and sha256 of what was compared (see `runtimes.proof`)."""
         content = {"passed": bool(self), "problem": self.problem(), "files": dict(files or {}), **asdict(self)}
-        return json.dumps(content, indent=2) + "\n"
+        return json_text(content, indent=2) + "\n"
 
 
 def _beyond(error: float, limit: float | None) -> bool:

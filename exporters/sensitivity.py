@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from runtimes.errors import InvalidInput
+from runtimes.json_file import json_text
 from runtimes.preprocess import Image, preprocess
 from runtimes.spec import ModelSpec
 
@@ -80,7 +81,7 @@ class SensitivityMap:
         return "\n".join(lines)
 
     def to_json(self) -> str:
-        return json.dumps(
+        return json_text(
             {**asdict(self), "layers": {name: asdict(self.layers[name]) for name in self.ranked}}, indent=2
         )
 

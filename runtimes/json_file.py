@@ -1,9 +1,11 @@
-"""JSON files of an artifact, which may come from strangers."""
+"""JSON: reading files of an artifact, whoever wrote them, and writing what every reader takes."""
 
 from __future__ import annotations
 
 import json
+import math
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,3 +53,19 @@ def json_object(text: str, source: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InvalidInput(f"{source} holds no JSON object.")
     return content
+
+
+def json_text(value: Any, indent: int | None = None, default: Callable[[Any], Any] | None = None) -> str:
+    """A value as JSON that every reader takes: null for numbers that are not finite. default: makes something of what
+    JSON has no form for, which is a `TypeError` without."""
+    return json.dumps(finite(value), indent=indent, default=default, allow_nan=False)
+
+
+def finite(value: Any) -> Any:
+    """The same, of dicts, lists and plain values, with None in place of numbers that are infinite or not numbers, which
+    JSON does not know."""
+    if isinstance(value, dict):
+        return {key: finite(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .errors import InvalidInput
-from .json_file import json_object, read_json_object
+from .json_file import json_object, json_text, read_json_object
 
 ChannelOrder = Literal["BGR", "RGB"]
 Normalization = Literal["imagenet"]
@@ -101,7 +100,7 @@ class ModelSpec:
         return (self.batch, self.topk, 6) if self.topk else (self.batch, self.num_anchors, 5 + self.num_classes)
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2) + "\n"
+        return json_text(asdict(self), indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str, source: str = "spec") -> ModelSpec:

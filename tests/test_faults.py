@@ -57,6 +57,13 @@ def annotate(**fields: Any) -> Callable[[Path], object]:
     return edit_coco(lambda content: content["annotations"].append(entry))
 
 
+def group_categories(content: dict[str, Any]) -> None:
+    """As Roboflow exports them."""
+    for entry in content["categories"]:
+        entry["supercategory"] = "animals"
+    content["categories"].insert(0, {"id": 0, "name": "animals", "supercategory": "none"})
+
+
 def replace(file: str, old: str, new: str) -> Callable[[Path], object]:
     def plant(root: Path) -> None:
         text = (root / file).read_text()
@@ -130,6 +137,84 @@ def turned(root: Path) -> None:
     Pillow.fromarray(np.zeros((60, 80, 3), np.uint8)).save(root / "train" / "0.png", exif=exif)
 
 
+def turned_square(layout: str) -> Callable[[Path], object]:
+    """The second image, 40 x 40, whose size does not tell on what it was labelled."""
+    name = {"coco": "train/1.png", "voc": "JPEGImages/train1.png", "yolo": "images/train/1.png"}[layout]
+
+    def plant(root: Path) -> None:
+        exif = Pillow.Exif()
+        exif[0x0112] = 6
+        Pillow.fromarray(np.zeros((40, 40, 3), np.uint8)).save(root / name, exif=exif)
+
+    return plant
+
+
+def deep(layout: str) -> Callable[[Path], object]:
+    """The first image in 16 bits, of which 12 are used."""
+    grey = np.arange(60 * 80, dtype=np.uint16).reshape(60, 80) % 4096
+    return lambda root: cv2.imwrite(str(root / first_image(layout)), grey)
+
+
+def rescaled(scale: Callable[[list[float]], list[float]]) -> Callable[[Path], object]:
+    """COCO's boxes in numbers of another meaning; twelve more of them, so that they say something together."""
+
+    def change(content: dict[str, Any]) -> None:
+        for number in range(12):
+            box = [20.0 + number, 20.0, 50.0, 35.0]
+            content["annotations"].append({"id": 50 + number, "image_id": 0, "category_id": 10, "bbox": box})
+        for entry in content["annotations"]:
+            entry["bbox"] = scale(entry["bbox"])
+
+    return edit_coco(change)
+
+
+def fractions_in_voc(root: Path) -> None:
+    (root / XML).write_text(
+        "<annotation><object><name>cat</name><bndbox><xmin>0.1</xmin><ymin>0.2</ymin><xmax>0.5</xmax><ymax>0.7</ymax>"
+        "</bndbox></object></annotation>"
+    )
+
+
+def percent(root: Path) -> None:
+    """Boxes up to 100 of images of 300 pixels."""
+    boxes: list[Object] = [("cat", 8 * n, 50, 8 * n + 11, 99) for n in range(12)]
+    shutil.rmtree(root)
+    WRITERS["coco"](root, {**SPLITS, "train": [((300, 300), boxes)]})
+
+
+def many_beyond(layout: str) -> Callable[[Path], object]:
+    boxes: list[Object] = [("cat", 70 - n, 5, 90, 30) for n in range(9)]
+    small: list[Object] = [("cat", n, 0, n + 2, 9) for n in range(40)]
+
+    def plant(root: Path) -> None:
+        shutil.rmtree(root)
+        WRITERS[layout](root, {**SPLITS, "train": [((60, 80), [*boxes, *small])]})
+
+    return plant
+
+
+def again(entry: dict[str, Any]) -> Callable[[Path], object]:
+    """COCO's image 0 under another id or name as well, without its boxes."""
+    return edit_coco(lambda c: c["images"].append({"id": 9, "file_name": "0.png", "height": 60, "width": 80} | entry))
+
+
+def linked(layout: str, name: str) -> Callable[[Path], object]:
+    """The first image under another name as well, without its boxes."""
+    return lambda root: os.link(root / first_image(layout), root / name)
+
+
+def two_cases_of_a_name(root: Path) -> None:
+    """The labels name a third spelling."""
+    for name in ("X.png", "x.PNG"):
+        image(root / "train" / name, (60, 80))
+    edit_coco(lambda c: c["images"].append({"id": 9, "file_name": "x.png", "height": 60, "width": 80}))(root)
+
+
+def key_points(root: Path) -> None:
+    """Two boxes with two key points of three numbers, of which a polygon could be made."""
+    (root / LABELS).write_text("0 0.3 0.35 0.4 0.5 0.2 0.3 2 0.35 0.4 1\n2 0.25 0.35 0.1 0.3 0.25 0.3 2 0.2 0.4 0\n")
+
+
 BOXES: dict[str, tuple[list[Object], int]] = {
     "box without area": ([("cat", 5, 5, 5, 25), ("dog", 7, 7, 7, 7)], 2),
     "box with negative sides": ([("cat", 30, 5, 10, 25)], 1),
@@ -137,7 +222,7 @@ BOXES: dict[str, tuple[list[Object], int]] = {
     "box partly outside": ([("cat", 60, 40, 95, 70)], 1),
     "box too small for the input": ([("cat", 5, 5, 6, 25)], 1),
     "same box twice": ([("cat", 8, 6, 40, 36)], 1),
-    "more boxes than training takes": ([("dog", n / 40, 2, 30, 30) for n in range(2000)], 1),
+    "more boxes than training takes": ([("dog", n / 80, 2, 30, 30) for n in range(2000)], 1),
     "box that no anchor is left for": ([("dog", 50 - n / 4, 40, 54 + n / 4, 44) for n in range(30)], 3),
 }
 
@@ -197,13 +282,14 @@ CASES = [
     Case("voc", "two images of one name", "train0", copy("voc", "JPEGImages/train0.jpg")),
     Case("voc", "another size than labelled", "train0.png", replace(XML, "<width>80<", "<width>90<")),
     Case("voc", "image listed twice", "train0", append(TEXT, "train0 1\n")),
+    Case("coco", "supercategory without boxes", "'animals' (id 0)", edit_coco(group_categories)),
     Case("voc", "same image twice", "train1.png = train0.png", copy("voc", "JPEGImages/train1.png")),
     Case("voc", "image in two splits", "train0.png of train", append("ImageSets/Main/val.txt", "train0\n")),
     Case("voc", "class names that look alike", "'Cat' = 'cat'", replace(XML, ">owl<", ">Cat<")),
     Case("voc", "class that is not learned", "elk", replace("Annotations/val0.xml", ">cat<", ">elk<")),
     Case("yolo", "split that cannot be read", "nowhere", replace(YAML, "images/train", "nowhere")),
     Case("yolo", "broken annotation", "0.txt:3", append(LABELS, "0 0.5 0.5\n")),
-    Case("yolo", "broken annotation", "0.txt", lambda root: (root / LABELS).write_bytes(b"\xff\xfe")),
+    Case("yolo", "broken annotation", "0.txt", lambda root: (root / LABELS).write_bytes(b"\xff\0")),
     Case("yolo", "coordinates that are no numbers", "0.txt:3", append(LABELS, "0 0.5 nan 0.1 0.1\n")),
     Case("yolo", "coordinates that are no numbers", "0.txt:3", append(LABELS, "0 0.5 0.5 inf 0.1\n")),
     Case("yolo", "coordinates in pixels", "0.txt:3", append(LABELS, "0 40 30 10 10\n")),
@@ -219,6 +305,40 @@ CASES = [
     Case("yolo", "same image twice", "2.png = 0.png", copy("yolo", "images/train/2.png")),
     Case("yolo", "image in two splits", "9.png = 0.png of train", copy("yolo", "images/val/9.png")),
     Case("yolo", "class names that look alike", "'dog' = 'DOG'", replace(YAML, "2: owl", "2: DOG")),
+    Case("coco", "boxes in fractions", "0.png", rescaled(lambda b: [b[0] / 80, b[1] / 80, b[2] / 80, b[3] / 80])),
+    Case("voc", "boxes in fractions", "train0.png", fractions_in_voc),
+    Case("coco", "boxes by their corners", "instances_train.json",
+         rescaled(lambda b: [b[0], b[1], b[0] + b[2], b[1] + b[3]])),
+    Case("coco", "boxes that may be percent", "instances_train.json", percent),
+    *(Case(layout, "many boxes beyond their images", "9 of 49", many_beyond(layout)) for layout in WRITERS),
+    *(Case(layout, "image turned by EXIF", "1.png", turned_square(layout)) for layout in WRITERS),
+    Case("coco", "one image with different labels", "0.png", again({})),
+    Case("coco", "one image with different labels", "0.png", again({"file_name": "./0.png"})),
+    Case("coco", "one image with different labels", "0.png", again({"file_name": "../train/0.png"})),
+    Case("coco", "one image with different labels", "5.png = 0.png", lambda root: (
+        linked("coco", "train/5.png")(root), again({"file_name": "5.png"})(root))),
+    Case("yolo", "one image with different labels", "5.png = 0.png", linked("yolo", "images/train/5.png")),
+    Case("voc", "one image with different labels", "train5.png = train0.png", lambda root: (
+        linked("voc", "JPEGImages/train5.png")(root), append(TEXT, "train5\n")(root),
+        (root / "Annotations/train5.xml").write_text("<annotation/>"))),
+    *(Case(layout, "same image with different labels", " = ", copy(layout, name)) for layout, name in
+      (("yolo", "images/train/2.png"), ("voc", "JPEGImages/train1.png"))),
+    Case("yolo", "two images of one name", "0", copy("yolo", "images/train/0.jpg")),
+    Case("yolo", "two images of one name", "0", lambda root: image(root / "images/train/0.PNG", (60, 80))),
+    Case("coco", "image listed twice", "1.png", lambda root: edit_coco(lambda c: (
+        c["images"].append(c["images"][1] | {"id": 9}),
+        c["annotations"].append(c["annotations"][2] | {"id": 9, "image_id": 9})))(root)),
+    Case("coco", "ambiguous file name", "x.png", two_cases_of_a_name),
+    Case("coco", "file name spelled otherwise", "0.PNG = 0.png",
+         edit_coco(lambda c: c["images"][0].update(file_name="0.PNG"))),
+    Case("voc", "file name spelled otherwise", "TRAIN1 = train1.png", replace(TEXT, "train1", "TRAIN1")),
+    Case("yolo", "file name spelled otherwise", "0.txt = 0.TXT", lambda root: (
+        (root / LABELS).rename(root / "labels/train/0.TXT"))),
+    Case("yolo", "key points taken for polygons", "0.txt:1", key_points),
+    *(Case(layout, "16-bit image of few levels", "up to 4095 of 65535; 16 grey levels", deep(layout))
+      for layout in WRITERS),
+    *(Case(layout, "file that is no image", "a.heic", lambda root, name=name: (root / name).write_bytes(b"no image"))
+      for layout, name in (("voc", "JPEGImages/a.heic"), ("yolo", "images/train/a.heic"))),
 ]  # fmt: skip
 
 
@@ -329,7 +449,7 @@ def test_training_says_what_it_does_not_learn(tmp_path: Path, capsys: pytest.Cap
     """Before its first step: here it ends before that, since the classes differ."""
     root = tmp_path / "data"
     root.mkdir()
-    with_boxes("coco", [("dog", n / 40, 2, 30, 30) for n in range(2000)] + [("cat", 5, 5, 5, 9)])(root)
+    with_boxes("coco", [("dog", n / 80, 2, 30, 30) for n in range(2000)] + [("cat", 5, 5, 5, 9)])(root)
     edit_coco(lambda content: content["categories"][0].update(name="lynx"), "val")(root)
     assert train.main(["--data", str(root), "--output", str(tmp_path / "out")]) == 1
     printed = capsys.readouterr()

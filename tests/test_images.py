@@ -16,7 +16,7 @@ from runtimes.errors import InvalidInput
 from runtimes.preprocess import Image
 from yolox_deploy.data.augment import Sample, fit
 from yolox_deploy.data.dataset import Dataset, labelled_image
-from yolox_deploy.data.images import find_images, image_size, known_size, read_image
+from yolox_deploy.data.images import find_images, image_size, known_size, read_header, read_image
 from yolox_deploy.data.store import SampleStore
 
 HEIGHT, WIDTH = 30, 40
@@ -57,6 +57,26 @@ def test_exif_turns_the_image_upright_and_its_size_with_it(suffix: str, orientat
     assert found.shape == expected.shape
     assert np.abs(found.astype(int) - expected).max() <= (6 if suffix == "jpg" else 0)
     assert image_size(path) == found.shape[:2]
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_the_header_knows_what_this_opencv_does_not_turn(orientation: int, tmp_path: Path) -> None:
+    """AVIF, where it is read at all, and WebP, which older versions leave as it is stored."""
+    exif = Pillow.Exif()
+    exif[0x0112] = orientation
+    for suffix in ("avif", "webp"):
+        path = tmp_path / f"turned.{suffix}"
+        try:
+            Pillow.fromarray(picture()).save(path, exif=exif)
+        except (KeyError, OSError):  # this Pillow writes no AVIF
+            continue
+        if not cv2.haveImageReader(str(path)):
+            continue
+        stored = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        assert stored is not None
+        header, found = read_header(path), read_image(path)
+        assert header.size == found.shape[:2]
+        assert (header.orientation == 1) == np.array_equal(found, stored)
 
 
 def test_training_evaluation_and_detection_see_the_same_upright_image(tmp_path: Path) -> None:
@@ -175,6 +195,61 @@ def test_a_very_large_image_is_no_warning(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert image_size(tmp_path / "large.png") == (10000, 10000)
+
+
+SUFFIXES = ["jpg", "JPE", "jfif", "jp2", "pgm", "ppm", "pbm", "avif", "hdr", "webp", "gif", "sr", "ras", "tiff", "pfm"]
+
+
+def folder_of_all_kinds(folder: Path) -> set[str]:
+    """Images of every kind that this OpenCV writes; returns their names."""
+    folder.mkdir()
+    written = set()
+    for suffix in SUFFIXES:
+        array = picture()[..., 0] if suffix in ("pgm", "pbm", "pfm") else picture()
+        pixels = array.astype(np.float32) / 255 if suffix in ("hdr", "pfm") else array
+        encoding = {"JPE": "jpg", "jfif": "jpg"}.get(suffix, suffix)
+        try:
+            done, content = cv2.imencode(f".{encoding}", pixels)
+        except cv2.error:  # of AVIF and GIF, in older versions
+            continue
+        if done:
+            (folder / f"x.{suffix}").write_bytes(content.tobytes())
+            written.add(f"x.{suffix}")
+    return written
+
+
+def test_a_folder_gives_all_that_opencv_reads(tmp_path: Path) -> None:
+    written = folder_of_all_kinds(tmp_path / "images")
+    assert {"x.jfif", "x.JPE", "x.pgm", "x.ppm", "x.hdr", "x.pfm", "x.ras", "x.tiff"} <= written
+    found = find_images(tmp_path / "images")
+    assert {path.name for path in found} == written
+    for path in found:
+        assert image_size(path) == read_image(path).shape[:2] == (HEIGHT, WIDTH), path.name
+    (tmp_path / "images/x.pfm").rename(tmp_path / "images/without_suffix")
+    assert tmp_path / "images/without_suffix" in find_images(tmp_path / "images")
+
+
+def test_what_is_passed_over_is_counted_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not what usually lies beside images, and hidden files. A photo as the sensor gave it begins like a TIFF."""
+    save(tmp_path / "a.png", picture())
+    save(tmp_path / "preview.tif", picture()).rename(tmp_path / "photo.NEF")
+    save(tmp_path / ".part.png", picture())
+    for name in ("a.heic", "b.HEIC", "c.svg", "a.txt", "a.json", "Thumbs.db", "._a.png", "labels.cache"):
+        (tmp_path / name).write_bytes(b"no image")
+    for source in (tmp_path, tmp_path, tmp_path / "*"):
+        assert [path.name for path in find_images(source)] == ["a.png"]
+    says = "left out: 4 files that are no images (.heic 2, .svg 1, .nef 1)."
+    lines = capsys.readouterr().err.splitlines()
+    assert sorted(lines) == sorted(f"{source}: {says}" for source in (tmp_path, tmp_path / "*"))
+    for name in ("a.heic", "photo.NEF"):
+        with pytest.raises(InvalidInput, match="is not an image that OpenCV reads"):
+            find_images(tmp_path / name)
+    with pytest.raises(InvalidInput, match=r"nothing fits the pattern, but 1 file that is no image \(\.svg 1\)"):
+        find_images(tmp_path / "*.svg")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty/x.heic").write_bytes(b"no image")
+    with pytest.raises(InvalidInput, match=r"holds no images .*, but 1 file that is no image \(\.heic 1\)"):
+        find_images(tmp_path / "empty")
 
 
 def test_folders_files_and_patterns(tmp_path: Path) -> None:

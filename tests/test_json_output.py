@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -10,17 +11,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks.diverge import __main__ as diverge
 from benchmarks.kit import __main__ as kit
 from benchmarks.kit import score
 from benchmarks.parity import __main__ as parity
+from runtimes.detections import Detections
 from runtimes.errors import UserError
+from runtimes.json_file import json_text
 from yolox_deploy import checkpoint, detect, doctor, evaluate, export, serving
 from yolox_deploy.data import __main__ as data
 from yolox_deploy.data.scenes import main as draw_scenes
 from yolox_deploy.json_output import NotPassed, json_output
+from yolox_deploy.results import writing_results
+from yolox_deploy.training.history import EpochRecord, history_json, read_history
 
 ROOT = Path(__file__).parents[1]
 WEIGHTS = ROOT / "yolox_deploy" / "weights" / "yolox-nano-scenes.safetensors"
@@ -184,3 +190,47 @@ def test_serving(exported: tuple[Path, dict[str, Any]], tmp_path: Path, capsys: 
     capsys.readouterr()
     assert serving.main([str(exported[0]), "--server", "ovms", "--output", str(tmp_path), "--json", "-"]) == 0
     assert json.loads(capsys.readouterr().out) == {"folders": {"ovms": str(tmp_path / "ovms")}}
+
+
+# What these write is text and whole numbers, or goes to a process of ours.
+PLAIN = {
+    "runtimes/json_file.py", "runtimes/onnx.py", "runtimes/trt_engine.py", "exporters/artifact.py",
+    "exporters/serving/contract.py", "exporters/serving/ovms.py", "yolox_deploy/model/safetensors_file.py",
+    "yolox_deploy/data/scenes.py", "benchmarks/licences.py", "benchmarks/faults/moments.py",
+    "benchmarks/faults/__main__.py", "benchmarks/fuzz/parsers.py", "benchmarks/fuzz/worker.py",
+    "benchmarks/fuzz/targets.py", "benchmarks/fuzz/__main__.py", "benchmarks/baselines/cold_official.py",
+    "benchmarks/cold.py",
+}  # fmt: skip
+
+
+def test_numbers_are_written_by_what_makes_them_finite() -> None:
+    floors = ("runtimes", "exporters", "yolox_deploy", "benchmarks")
+    files = [file for floor in floors for file in (ROOT / floor).rglob("*.py")]
+    writing = {file.relative_to(ROOT).as_posix() for file in files if "json.dumps(" in file.read_text(encoding="utf-8")}
+    assert writing == PLAIN
+
+
+def strict(text: str) -> Any:
+    def refuse(name: str) -> float:
+        raise AssertionError(f"{name} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_detections_and_histories_are_json_whatever_the_numbers_are(tmp_path: Path) -> None:
+    boxes = np.array([[0, 0, np.inf, 5], [1, 2, 3, np.nan], [1, 2, 3, 4]], np.float32)
+    found = Detections(boxes, np.array([np.nan, np.inf, 0.5], np.float32), np.zeros(3, np.int64))
+    with writing_results(tmp_path / "detections.json") as results:
+        results.add(found, 1, (7,))
+    rows = strict((tmp_path / "detections.json").read_text())
+    assert [row["score"] for row in rows] == [None, None, 0.5] and rows[2]["bbox"] == [1, 2, 2, 2]
+    record = EpochRecord(1, 2, 0.1, {"total": math.nan, "iou": 0.5}, None, math.inf, 1.0)
+    text = history_json([record])
+    assert strict(text)[0]["losses"] == {"total": None, "iou": 0.5}
+    (back,) = read_history(text)
+    assert math.isnan(back.losses["total"]) and "nan" in back.line(3)
+    assert strict(json_text({"a": [math.nan, {"b": -math.inf}], "c": (1.5, True, None)})) == {
+        "a": [None, {"b": None}], "c": [1.5, True, None]
+    }  # fmt: skip
+    with pytest.raises(TypeError):
+        json_text({"a": np.float32(1)})

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
 from runtimes.detector import Detector
 from runtimes.errors import InvalidInput, UserError
+from runtimes.json_file import json_text
 from runtimes.runtime import Runtime
 
 from .data.dataset import Dataset
@@ -66,7 +66,7 @@ class AccuracyCheck:
             )
         if self.max_drop is None and report.drop > NOTED_DROP:
             print(f"note: --max-ap-drop {NOTED_DROP:g} refuses such a loss; int8 then gets more layers in float.")
-        write_text(folder / "accuracy.json", json.dumps(asdict(report), indent=2) + "\n")
+        write_text(folder / "accuracy.json", json_text(asdict(report), indent=2) + "\n")
 
     def _ap(self, runtime: Runtime) -> float:
         return 100 * evaluate(Detector(runtime, SCORE_THRESHOLD), self.dataset).AP

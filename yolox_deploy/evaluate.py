@@ -18,7 +18,7 @@ from runtimes.spec import ModelSpec
 
 from .console import require, run
 from .data.dataset import Dataset
-from .data.open import open_dataset
+from .data.open import open_evaluable
 from .evaluator import CocoFigures, coco_evaluation
 from .options import ForeignOptions, InputSize, Json, check_positive, check_thresholds, open_artifact
 
@@ -119,7 +119,7 @@ def command(config: EvaluateConfig) -> dict[str, Any]:
     require("hotcoco")
     check_thresholds(score_threshold=config.score_threshold, nms_threshold=config.nms_threshold)
     check_positive(batch=config.batch, threads=config.threads, streams=config.streams)
-    dataset = open_dataset(config.data, () if config.split is None else (config.split,))
+    dataset = open_evaluable(config.data, () if config.split is None else (config.split,))
     with open_model(config) as detector:
         figures = evaluate(detector, dataset, config.batch)
     print(figures)

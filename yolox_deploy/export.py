@@ -18,7 +18,7 @@ from runtimes.spec import GraphNMS, ModelSpec, Precision
 
 from .console import require, run
 from .data.images import ImageFiles, find_images
-from .data.open import open_dataset
+from .data.open import open_evaluable
 from .data.shapes import shapes_images
 from .files import check_output_folder
 from .model.download import official_weights
@@ -209,7 +209,7 @@ def plan(config: ExportConfig) -> Jobs:
     targets = {target: EXPORTERS[target]() for target in config.target}
     images = verification_images(config.verify_images)
     splits = () if config.split is None else (config.split,)
-    dataset = None if config.data is None else open_dataset(config.data, splits)
+    dataset = None if config.data is None else open_evaluable(config.data, splits, read_all=config.dry_run)
     calibration = calibration_images(config.calibration) if "int8" in config.precision else ()
     trained = open_trained(config)
     if dataset is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import html
-import json
 import os
 import sys
 import webbrowser
@@ -18,7 +17,7 @@ import numpy as np
 
 from runtimes.detections import Detections
 from runtimes.errors import InvalidInput
-from runtimes.json_file import check_regular
+from runtimes.json_file import check_regular, json_text
 from runtimes.preprocess import Image
 
 from .drawing import class_colour, write_picture
@@ -96,7 +95,7 @@ def writing_gallery(
 
 def script_json(value: Any) -> str:
     """JSON in ASCII that cannot end the <script> element it stands in, whatever names hold."""
-    return json.dumps(value).replace("<", "\\u003c")
+    return json_text(value).replace("<", "\\u003c")
 
 
 def _start(title: str, about: dict[str, Any]) -> str:

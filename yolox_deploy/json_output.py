@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import json
-import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from runtimes.errors import UserError
+from runtimes.json_file import json_text
 
 from .files import check_output_file, write_text
 
@@ -46,7 +45,7 @@ def json_output(path: Path | None) -> Iterator[Callable[[dict[str, Any]], None]]
             yield taken.append
     finally:
         for result in taken:
-            text = json.dumps(finite(result), indent=2, default=str, allow_nan=False) + "\n"
+            text = json_text(result, indent=2, default=str) + "\n"
             if path == STANDARD_OUTPUT:
                 print(text, end="", flush=True)
             elif path is not None:
@@ -72,13 +71,3 @@ def _flush() -> None:
     sys.stdout.flush()
     with contextlib.suppress(OSError, AttributeError, TypeError):  # Windows has no such handle
         ctypes.CDLL(None).fflush(None)
-
-
-def finite(value: Any) -> Any:
-    """The same, of dicts, lists and plain values, with None in place of numbers that are infinite or not numbers, which
-    JSON does not know."""
-    if isinstance(value, dict):
-        return {key: finite(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator, Sequence
 from io import FileIO
 from pathlib import Path
 from typing import Any
 
 from runtimes.detections import Detections
+from runtimes.json_file import json_text
 
 from .files import replacing
 
@@ -64,7 +64,7 @@ class Results:
 
     def add(self, detections: Detections, image_id: int | str, categories: Sequence[int]) -> None:
         """Those of one image, all or none; see `coco_results`."""
-        rows = [f"\n {json.dumps(entry)}" for entry in coco_results(detections, image_id, categories)]
+        rows = [f"\n {json_text(entry)}" for entry in coco_results(detections, image_id, categories)]
         self._file.write(("," if self.count and rows else "") + ",".join(rows))
         self.count += len(rows)
 

@@ -16,7 +16,7 @@ from runtimes.errors import InvalidInput
 
 from .console import require, run
 from .data.dataset import MAX_LABELS, check_trainable, truncated
-from .data.open import decodable, open_dataset
+from .data.open import check_readable, decodable, open_dataset
 from .files import check_output_folder
 from .model.variants import VARIANTS, VariantName
 from .options import VARIANT, Json, check_positive
@@ -199,6 +199,11 @@ def command(config: TrainConfig) -> dict[str, Any] | None:
     if config.skip_unreadable:
         validation = decodable(validation)
     check_trainable(validation)
+    if config.dry_run and config.skip_unreadable:
+        training = decodable(training)
+    elif config.dry_run:
+        for dataset in (training, validation):
+            check_readable(dataset)
     if validation.class_names != training.class_names:
         raise InvalidInput(f"{validation.source} does not have the classes of {training.source}, in the same order.")
     if config.dry_run:

@@ -22,7 +22,7 @@ from runtimes.preprocess import Image
 from yolox_deploy.console import require, run
 from yolox_deploy.data.dataset import Dataset
 from yolox_deploy.data.images import ImageFiles, find_images
-from yolox_deploy.data.open import open_dataset
+from yolox_deploy.data.open import open_evaluable
 from yolox_deploy.data.shapes import shapes_images
 from yolox_deploy.doctor import cpu
 from yolox_deploy.files import check_output_file
@@ -110,7 +110,7 @@ def command(config: CompareConfig) -> dict[str, Any]:
     check(config)
     start = time.perf_counter()
     splits = () if config.split is None else (config.split,)
-    dataset = None if config.data is None else open_dataset(config.data, splits)
+    dataset = None if config.data is None else open_evaluable(config.data, splits)
     images = timed_images(config, dataset)
     exports = config.first.export
     weights = None if exports is None else find_weights(exports, config.dry_run)

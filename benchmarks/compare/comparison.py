@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from yolox_deploy.json_output import finite
+from runtimes.json_file import json_text
 
 from ..machine import Machine
 from .intervals import Interval, Summary, Times, differs
@@ -135,4 +134,4 @@ class Comparison:
             for row in self.rows
         ]
         summary = {"baseline": self.baseline, "warnings": list(self.warnings), "rows": rows}
-        return json.dumps(finite(summary), allow_nan=False)
+        return json_text(summary)

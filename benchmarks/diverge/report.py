@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from runtimes.json_file import json_text
 from runtimes.spec import Precision
 from yolox_deploy.files import replacing
 
@@ -99,7 +99,7 @@ class Divergence:
 
     def last_line(self) -> str:
         """The verdict as JSON, for programs that read the terminal."""
-        return json.dumps({**self._summary(), "verdict": self.verdict})
+        return json_text({**self._summary(), "verdict": self.verdict})
 
     def _summary(self) -> dict[str, Any]:
         first = self.findings[0] if self.findings else None

@@ -9,7 +9,6 @@ is its own results.
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from exporters.kit.manifest import Kit
 from exporters.kit.steps import Settings
 from exporters.kit.writing import IMAGES, SEED, write_kit
 from runtimes.errors import InvalidInput
+from runtimes.json_file import json_text
 from yolox_deploy.console import run
 from yolox_deploy.data.shapes import shapes_images
 from yolox_deploy.files import check_output_folder
@@ -88,7 +88,7 @@ def command(config: KitConfig) -> dict[str, Any]:
         print(f"{name}: {rows['candidates']} candidates, {rows['nms']} after NMS")
     if not any(rows["nms"] for name, rows in content["rows"].items() if name != "made"):
         print("note: the model finds nothing in the images; a lower --score-threshold would test more.")
-    print(json.dumps(content))
+    print(json_text(content))
     return content
 
 

@@ -7,7 +7,6 @@ well. Prints a line a step, ends with one JSON line, and exits with 1 where a st
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -19,6 +18,7 @@ import tyro
 from exporters.kit.manifest import Kit
 from exporters.kit.steps import MAKE, ROWS, Array, read_step
 from runtimes.errors import InvalidInput
+from runtimes.json_file import json_text
 from runtimes.spec import Precision
 from yolox_deploy.console import run
 from yolox_deploy.json_output import NotPassed
@@ -132,7 +132,7 @@ def command(config: KitScoreConfig) -> dict[str, Any]:
     for step, score in steps.items():
         print(f"{step:<12}{score}")
     content = {"passed": not failed, "failed": failed, "steps": {step: asdict(score) for step, score in steps.items()}}
-    print(json.dumps(content))
+    print(json_text(content))
     if failed:
         raise NotPassed(f"{len(failed)} of {len(steps)} steps fail; begin with {failed[0]}.", content)
     return content

@@ -8,7 +8,6 @@ its spec says. Prints one line a check, ends with one JSON line, and exits with 
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ import tyro
 from tqdm import tqdm
 
 from runtimes.errors import InvalidInput
+from runtimes.json_file import json_text
 from runtimes.load import is_artifact
 from yolox_deploy.console import run
 from yolox_deploy.export import verification_images
@@ -105,7 +105,7 @@ def command(config: ParityConfig) -> dict[str, Any]:
     if config.junit is not None:
         write_text(config.junit, junit_xml(examined))
     print(summary(examined))
-    print(json.dumps(content))
+    print(json_text(content))
     failed = sum(not one for one in examined)
     if failed:
         raise NotPassed(f"{failed} of {len(examined)} artifacts are not proven to be the reference model.", content)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 
 from exporters.matching import match
 from runtimes.detections import Detections
-from yolox_deploy.json_output import finite
+from runtimes.json_file import json_text
 
 from ..compare.intervals import Interval, Summary, differs, speed_ratio
 from ..compare.speed import Contender, Speed
@@ -88,7 +87,7 @@ class Report:
             for row in self.rows
         ]
         summary = {"baseline": DEMO, "absent": list(self.absent), "warnings": list(self.warnings), "rows": rows}
-        return json.dumps(finite(summary), allow_nan=False)
+        return json_text(summary)
 
 
 def rows_of(contenders: Sequence[Contender], speed: Speed, found: Mapping[str, Sequence[Detections]]) -> list[Row]:

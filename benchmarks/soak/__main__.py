@@ -11,7 +11,6 @@ broken; what stays unclear needs more images.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import sys
 from collections.abc import Callable, Sequence
@@ -23,6 +22,7 @@ from typing import Annotated, ParamSpec, TypeVar
 import tyro
 
 from runtimes.errors import InvalidInput, UserError
+from runtimes.json_file import json_text
 from runtimes.load import model_file
 from runtimes.trt_engine import LIBRARIES
 from yolox_deploy.console import require, run
@@ -97,7 +97,7 @@ def command(config: SoakConfig) -> None:
         rows += soak(contender.name, Artifact(contender.artifact.absolute(), contender.options), config)
     print("| artifact | promise | found | kept |\n|---|---|---|---|")
     print("\n".join(map(str, rows)))
-    print(json.dumps({"rows": [asdict(row) for row in rows], "machine": asdict(describe_machine())}))
+    print(json_text({"rows": [asdict(row) for row in rows], "machine": asdict(describe_machine())}))
     broken = [row for row in rows if row.kept == "NO"]
     if broken:
         raise UserError(f"{len(broken)} promises are broken; the first: {broken[0].artifact}, {broken[0].promise}.")

@@ -24,7 +24,7 @@ from runtimes.spec import Precision
 from yolox_deploy.console import require, run
 from yolox_deploy.data.dataset import Dataset
 from yolox_deploy.data.images import ImageFiles, find_images
-from yolox_deploy.data.open import open_dataset
+from yolox_deploy.data.open import open_evaluable
 from yolox_deploy.doctor import cpu
 from yolox_deploy.files import check_output_folder, write_text
 from yolox_deploy.int8 import evenly
@@ -122,7 +122,7 @@ def command(config: TuneConfig) -> dict[str, Any]:
     check(config)
     signal.signal(signal.SIGTERM, stop)
     weights = find_weights(config.model, config.dry_run)
-    dataset = open_dataset(config.data, () if config.split is None else (config.split,))
+    dataset = open_evaluable(config.data, () if config.split is None else (config.split,))
     files = [image.path for image in dataset.images] if config.images is None else find_images(config.images)
     from exporters.artifact import artifact_folder
     from exporters.replacement import only_writer, replace_folder, settle

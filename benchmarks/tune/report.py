@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from runtimes.json_file import json_text
 
 from ..machine import Machine
 from .search import BROKEN, Goal, Trial
@@ -48,12 +49,12 @@ class Result:
         ]
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1) + "\n"
+        return json_text(asdict(self), indent=1) + "\n"
 
     def last_line(self) -> str:
         """One line of JSON for programs that read the terminal."""
         summary = None if self.winner is None else {"name": str(self.winner.way), **asdict(self.winner)}
-        return json.dumps({"artifact": self.artifact, "options": self.options, "winner": summary})
+        return json_text({"artifact": self.artifact, "options": self.options, "winner": summary})
 
     def nearest(self) -> str:
         """What comes nearest where nothing won, in words."""

@@ -6,7 +6,6 @@ takes. Prints a Markdown table and ends with one JSON line.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,10 +16,11 @@ from typing import Any, Literal, Protocol
 from tqdm import tqdm
 
 from runtimes.errors import InvalidInput
+from runtimes.json_file import json_text
 from runtimes.preprocess import Image
 from yolox_deploy.console import require, run
 from yolox_deploy.data.dataset import Dataset
-from yolox_deploy.data.open import open_dataset
+from yolox_deploy.data.open import open_evaluable
 from yolox_deploy.data.shapes import shapes_images
 from yolox_deploy.evaluate import match_categories
 from yolox_deploy.model.checkpoint import read_checkpoint
@@ -158,7 +158,7 @@ def command(config: V100Config) -> dict[str, Any] | None:
     protocol = PROTOCOLS[config.protocol]
     card = protocol.find_card()
     splits = () if config.split is None else (config.split,)
-    dataset = None if config.data is None else open_dataset(config.data, splits)
+    dataset = None if config.data is None else open_evaluable(config.data, splits)
     images = shapes_images(INPUTS) if dataset is None else list(islice(dataset.read_images(), INPUTS))
     rows, sources = measure_all(config, choose_weights(config), images, dataset)
     found = {
@@ -171,7 +171,7 @@ def command(config: V100Config) -> dict[str, Any] | None:
     print(protocol.table(rows, card))
     if dataset is not None:
         print(f"\nAP on {len(dataset)} images of {dataset.source}; the paper's is on the 5000 of COCO val2017.")
-    print(json.dumps(found | {"rows": [row.to_dict() for row in rows]}))
+    print(json_text(found | {"rows": [row.to_dict() for row in rows]}))
     if config.json is None:
         return None
     from ..machine import describe_machine

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from runtimes.errors import InvalidInput
+from runtimes.json_file import json_text
 from runtimes.preprocess import IMAGENET_STD
 from runtimes.spec import ModelSpec
 
@@ -86,7 +87,7 @@ class Kit:
             "byte_order": "little",
             "cases": list(self.cases.values()),
         }
-        return json.dumps(content, indent=2) + "\n"
+        return json_text(content, indent=2) + "\n"
 
     def steps(self, case: str) -> list[str]:
         """Those that this case has, in order."""

@@ -6,7 +6,6 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -16,16 +15,18 @@ import numpy as np
 from runtimes.errors import InvalidInput
 from yolox_deploy.files import read_text
 
-from .dataset import Dataset, LabelledImage, Splits
+from .dataset import Dataset, LabelledImage, Splits, labels_differ
 from .faults import Fault, once, sound
-from .images import UNKNOWN_SIZE, known_size
+from .images import UNKNOWN_SIZE, Header, read_headers
+from .names import FileNames, is_file
+from .supercategory import find_supercategory
+from .unread import recognise_json
 
 PREFIX = "instances_"
 Value = TypeVar("Value")
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """An image as the file names it. size: (height, width), unknown where it does not say."""
 
     name: str
@@ -51,16 +52,24 @@ def coco_splits(root: Path) -> Splits:
     files = sorted((root / "annotations").glob("*.json"))
     files = [file for file in files if file.stem.startswith(PREFIX)] or files
     splits = {file.stem.removeprefix(PREFIX): file for file in files}
-    return {split: partial(read_coco, root, split, file) for split, file in splits.items()}
+    return {split: partial(read_coco, root, split, file, files) for split, file in splits.items()}
 
 
-def read_coco(root: Path, split: str, file: Path) -> Dataset:
-    """The images that a file names, looked for in `<split>/`, `images/<split>/`, `images/` and the folder itself.
+def read_coco(root: Path, split: str, file: Path, files: Sequence[Path] = ()) -> Dataset:
+    """The images that a file names, looked for in `<split>/`, `images/<split>/`, `images/`, `data/`, the folder itself
+    and that of the file. files: those of all splits.
+
+    A supercategory of which none has boxes is no class: Roboflow's exports list one, with id 0.
 
     Raises `InvalidInput` for what is not in COCO's format at all, and where none of the images are there.
     """
     content = _read_json(file)
     faults: list[Fault] = []
+    group = find_supercategory(content, [other for other in files if other != file])
+    if group is not None:
+        content["categories"] = [entry for entry in content["categories"] if entry is not group]
+        place = f"{group['name']!r} (id {group['id']})"
+        faults.append(Fault("supercategory without boxes", place, f"{file} lists {place}, which groups the others."))
     categories = _read_categories(content, file, faults)
     entries = once(_parsed(content, "images", _entry, file, faults), "duplicate image id", file, faults)
     annotations = _parsed(content, "annotations", partial(_annotation, entries, categories, file), file, faults)
@@ -68,11 +77,14 @@ def read_coco(root: Path, split: str, file: Path) -> Dataset:
     objects = defaultdict(list)
     for item in annotations:
         objects[item.image_id].append(item)
-    folder = _image_folder(root, split, file, [entry.name for entry in entries.values()])
-    present = sound(partial(_check_present, folder, file), entries.items(), faults)
+    images = _find_images(root, split, file, entries, faults)
     indices = {number: index for index, number in enumerate(categories)}
-    images = tuple(_labelled(number, entry, folder, objects[number], indices) for number, entry in present)
-    return Dataset(file, images, categories, tuple(faults))
+    headers = read_headers(list(images.values()))
+    labelled = tuple(
+        _labelled(number, entries[number], path, header, objects[number], indices)
+        for (number, path), header in zip(images.items(), headers, strict=True)
+    )
+    return Dataset(file, _without_repeats(labelled, file, faults), categories, tuple(faults))
 
 
 def _read_categories(content: Any, file: Path, faults: list[Fault]) -> dict[int, str]:
@@ -109,66 +121,106 @@ def _entry(entry: Any) -> tuple[int, Entry]:
 
 
 def _annotation(images: dict[int, Entry], categories: dict[int, str], file: Path, entry: Any) -> Annotation:
-    number, box, crowd = str(entry.get("id", "")), entry["bbox"], entry.get("iscrowd", 0)
+    number, crowd = str(entry.get("id", "")), entry.get("iscrowd", 0)
     image_id, category = _integer(entry["image_id"]), _integer(entry["category_id"])
     place = f"annotation {number}"
     if image_id not in images:
         raise Fault("unknown image", place, f"{place} of {file} is of image {image_id!r}, which is not in it.")
     if category not in categories:
         raise Fault("unknown category", place, f"{place} of {file} is of category {category!r}, which is not in it.")
+    box = entry.get("bbox") or _box_of(entry)
     if len(box) != 4:
         raise ValueError("bbox needs left, top, width and height")
     if crowd not in (0, 1, None):  # "0" would be taken for one
         raise ValueError(f"iscrowd is 0 or 1, not {crowd!r}")
     left, top, width, height = box
     try:
-        area = entry.get("area", width * height)
+        area = width * height if entry.get("area") is None else entry["area"]
         finite = math.isfinite(left + top + width + height + area)  # as fast as a check can be: there may be millions
     except TypeError:
         finite = False
     if not finite:
-        raise Fault("coordinates that are no numbers", place, f"{place} of {file}: {box} is no box of finite numbers.")
+        sentence = f"{place} of {file}: bbox {box}, area {entry.get('area')!r} are no finite numbers."
+        raise Fault("coordinates that are no numbers", place, sentence)
     corners = [left, top, left + width, top + height]
     return Annotation(number, image_id, category, corners, area, crowd == 1)
 
 
-def _is_file(path: Path) -> bool:
+def _box_of(entry: Any) -> list[float]:
+    """Of an object that is given by polygons alone."""
+    polygons = entry.get("segmentation")
+    if not isinstance(polygons, list) or not polygons:
+        raise ValueError("bbox is empty, and there is no polygon in its place")
+    if not all(len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in polygons):
+        raise ValueError("bbox is empty, and segmentation is no list of polygons")
+    xs, ys = ([value for polygon in polygons for value in polygon[axis::2]] for axis in (0, 1))
+    return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
+
+
+def _find_images(root: Path, split: str, file: Path, entries: dict[int, Entry], faults: list[Fault]) -> dict[int, Path]:
+    """The file of each image id that has one, all in the first folder that holds any of them."""
+    names, found = FileNames(), dict[int, Path]()
+    known = [root / split, root / "images" / split, root / "images", root / "data", root, file.parent]
+    folders = list(dict.fromkeys(known))
+    listed = [entry.name for entry in entries.values()]
+    exact = (one for one in folders if any(is_file(one / name) for name in listed))
+    alike = (one for one in folders if any(_find(names, name, one) for name in listed))
+    folder = next(exact, None) or next(alike, None)
+    if folder is None:
+        if not listed:
+            return {}
+        places, near = ", ".join(map(str, folders)), names.similar(listed[0], folders)
+        raise InvalidInput(f"{listed[0]} of {file.name} is in none of {places}{near}.")
+    names.take_faults()  # of looking for the folder
+
+    def find(numbered: tuple[int, Entry]) -> tuple[int, Path]:
+        number, (name, _) = numbered
+        path = names.find(name, [folder])
+        if path is None:
+            sentence = f"{folder} lacks {name}, which {file.name} names{names.similar(name, [folder])}."
+            raise Fault("missing image", name, sentence)
+        return number, path
+
+    found = dict(sound(find, entries.items(), faults))
+    faults += names.take_faults()
+    return found
+
+
+def _without_repeats(images: Sequence[LabelledImage], file: Path, faults: list[Fault]) -> tuple[LabelledImage, ...]:
+    """Without the images that stand in the file again, under another id, with the same labels: they would count twice.
+    Those with other labels stay, for `open_dataset` to refuse."""
+    first: dict[Path, LabelledImage] = {}
+    kept = []
+    for image in images:
+        if labels_differ(image, first.setdefault(image.path, image)) or image is first[image.path]:
+            kept.append(image)
+        else:
+            sentence = f"{image.path} stands in {file} twice, with the same labels."
+            faults.append(Fault("image listed twice", image.path.name, sentence))
+    return tuple(kept)
+
+
+def _find(names: FileNames, name: str, folder: Path) -> bool:
+    """Whether a folder holds a file of this name, or several that it may be."""
     try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name that none can have
-        return False
-
-
-def _image_folder(root: Path, split: str, file: Path, names: Sequence[str]) -> Path:
-    """The first folder that holds any of the images."""
-    folders = [root / split, root / "images" / split, root / "images", root]
-    for folder in folders:
-        if any(_is_file(folder / name) for name in names):
-            return folder
-    if not names:
-        return root
-    raise InvalidInput(f"{names[0]} of {file.name} is in none of {', '.join(map(str, folders))}.")
-
-
-def _check_present(folder: Path, file: Path, numbered: tuple[int, Entry]) -> tuple[int, Entry]:
-    name = numbered[1].name
-    if not _is_file(folder / name):
-        raise Fault("missing image", name, f"{folder} lacks {name}, which {file.name} names.")
-    return numbered
+        return names.find(name, [folder]) is not None
+    except Fault:
+        return True
 
 
 def _labelled(
-    number: int, entry: Entry, folder: Path, objects: Sequence[Annotation], indices: dict[int, int]
+    number: int, entry: Entry, path: Path, header: Header, objects: Sequence[Annotation], indices: dict[int, int]
 ) -> LabelledImage:
-    path = folder / entry.name
     return LabelledImage(
         image_id=number,
         path=path,
-        size=known_size(path) if entry.size == UNKNOWN_SIZE else entry.size,
+        size=header.size if entry.size == UNKNOWN_SIZE else entry.size,
         boxes=np.array([item.box for item in objects], np.float64).reshape(-1, 4),
         class_ids=np.array([indices[item.category] for item in objects], np.int64),
         area=np.array([item.area for item in objects], np.float64),
         crowd=np.array([item.crowd for item in objects], bool),
+        header=header,
+        size_is_labelled=entry.size != UNKNOWN_SIZE,
     )
 
 
@@ -183,6 +235,8 @@ def _read_json(path: Path) -> dict[str, list[Any]]:
     except (ValueError, RecursionError):  # a number with thousands of digits, brackets in brackets without end
         raise InvalidInput(f"{path} is not JSON that anybody would write.") from None
     parts = ("images", "annotations", "categories")
+    if other := recognise_json(content):
+        raise InvalidInput(other.sentence(path))
     if not isinstance(content, dict) or not all(isinstance(content.get(part), list) for part in parts):
         raise InvalidInput(f"{path} is not in COCO's format: it needs lists of images, annotations and categories.")
     return content

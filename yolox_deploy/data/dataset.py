@@ -13,7 +13,7 @@ from runtimes.errors import InvalidInput
 from runtimes.spec import LONGEST_NAME, is_name
 
 from .faults import Fault
-from .images import ImageFiles
+from .images import Header, ImageFiles
 
 MAX_LABELS = 120  # of one training image, as officially
 MOST_OUTSIDE = 0.01  # of all boxes; some slips are in every data set
@@ -30,6 +30,8 @@ class LabelledImage:
     class_ids: (n,) int64, index into the categories in ascending order of id.
     area: (n,) float64, square pixels: of the object where it is known, as in COCO, else of the box.
     crowd: (n,) bool, regions of many objects that COCO neither learns from nor counts.
+    header: what the file itself says, None where it was not asked. size_is_labelled: `size` is what the labels say, not
+    what the header does.
     """
 
     image_id: int
@@ -39,6 +41,8 @@ class LabelledImage:
     class_ids: npt.NDArray[np.int64]
     area: npt.NDArray[np.float64]
     crowd: npt.NDArray[np.bool_]
+    header: Header | None = None
+    size_is_labelled: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,12 +91,24 @@ Splits = dict[str, Callable[[], Dataset]]  # the splits of a data set, and what 
 
 
 def labelled_image(
-    image_id: int, path: Path, size: tuple[int, int], boxes: Sequence[Sequence[float]], class_ids: Sequence[int]
+    image_id: int,
+    path: Path,
+    size: tuple[int, int],
+    boxes: Sequence[Sequence[float]],
+    class_ids: Sequence[int],
+    header: Header | None = None,
+    size_is_labelled: bool = False,
 ) -> LabelledImage:
     """For formats that know no more of an object than its box and class."""
     corners = np.array(boxes, np.float64).reshape(-1, 4)
     area = (corners[:, 2:] - corners[:, :2]).clip(min=0).prod(axis=1)
-    return LabelledImage(image_id, path, size, corners, np.array(class_ids, np.int64), area, np.zeros(len(area), bool))
+    ids, crowd = np.array(class_ids, np.int64), np.zeros(len(area), bool)
+    return LabelledImage(image_id, path, size, corners, ids, area, crowd, header, size_is_labelled)
+
+
+def left_out_files(files: Sequence[Path]) -> list[Fault]:
+    """A fault for each file in a folder of images that is none."""
+    return [Fault("file that is no image", file.name) for file in files]
 
 
 def training_labels(image: LabelledImage) -> Labels:
@@ -104,6 +120,12 @@ def training_labels(image: LabelledImage) -> Labels:
     boxes = image.boxes.clip(0, (width, height, width, height))
     useful = (boxes[:, 2:] > boxes[:, :2]).all(axis=1) & ~image.crowd
     return np.concatenate([boxes, image.class_ids[:, None]], axis=1)[useful].astype(np.float32)
+
+
+def labels_differ(one: LabelledImage, other: LabelledImage) -> bool:
+    """Whether two entries have other boxes or classes, in any order."""
+    first, second = (np.concatenate([image.boxes, image.class_ids[:, None]], axis=1) for image in (one, other))
+    return not np.array_equal(first[np.lexsort(first.T)], second[np.lexsort(second.T)])
 
 
 def truncated(dataset: Dataset) -> list[LabelledImage]:
@@ -118,24 +140,43 @@ def lie_outside(image: LabelledImage) -> npt.NDArray[np.bool_]:
     return np.asarray(((image.boxes[:, :2] >= beyond) | (image.boxes[:, 2:] <= 0)).any(axis=1), np.bool_)
 
 
+def has_negative_sides(image: LabelledImage) -> npt.NDArray[np.bool_]:
+    """Which boxes end before they begin, (n,)."""
+    return np.asarray((image.boxes[:, 2:] < image.boxes[:, :2]).any(axis=1), np.bool_)
+
+
+def check_inside(dataset: Dataset) -> None:
+    """Raise `Fault` where many boxes lie outside their images, or have their sides the wrong way round."""
+    wrong = [int((lie_outside(image) | has_negative_sides(image)).sum()) for image in dataset.images]
+    count, boxes = sum(wrong), sum(len(image.boxes) for image in dataset.images)
+    if count > MOST_OUTSIDE * boxes:
+        name = next(image.path.name for image, some in zip(dataset.images, wrong, strict=True) if some)
+        raise Fault(
+            "many boxes outside their images",
+            name,
+            f"{count} of the {boxes} boxes of {dataset.source} lie wholly outside their images, or have negative sides,"
+            f" such as one of {name}: they are of other images, or in other units.",
+        )
+
+
 def check_trainable(dataset: Dataset) -> int:
-    """Raise `InvalidInput` where there is nothing to learn from, or many boxes lie outside their images.
+    """Raise `Fault` where there is nothing to learn from, or many boxes lie outside their images.
 
     Returns how many boxes are left out, crowds aside, since they have no area in their image.
     """
-    outside = [image for image in dataset.images if lie_outside(image).any()]
-    count, boxes = sum(int(lie_outside(image).sum()) for image in outside), sum(len(i.boxes) for i in dataset.images)
-    if count > MOST_OUTSIDE * boxes:
-        raise Fault(
-            "many boxes outside their images",
-            outside[0].path.name,
-            f"{count} of the {boxes} boxes of {dataset.source} lie wholly outside their images, such as one of"
-            f" {outside[0].path.name}: they are of other images, or in other units.",
-        )
+    check_inside(dataset)
     if not any(len(training_labels(image)) for image in dataset.images):
         sentence = f"{dataset.source} holds no boxes to learn from: are the labels where they should be?"
         raise Fault("nothing to learn from", dataset.source.name, sentence)
     return left_out(dataset)
+
+
+def check_evaluable(dataset: Dataset) -> Dataset:
+    """The data set. Raises `Fault` where it holds no boxes, crowds aside, so that its AP would be -1, which is none."""
+    if all(image.crowd.all() for image in dataset.images):
+        sentence = f"{dataset.source} holds no boxes to measure AP on: are the labels where they should be?"
+        raise Fault("nothing to learn from", dataset.source.name, sentence)
+    return dataset
 
 
 def left_out(dataset: Dataset) -> int:

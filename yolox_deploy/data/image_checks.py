@@ -8,27 +8,35 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
+import numpy as np
 from tqdm import tqdm
 
 from runtimes.cores import usable_cores
 from runtimes.errors import InvalidInput
 from runtimes.json_file import check_regular
 
-from .dataset import Dataset, LabelledImage
+from .dataset import Dataset, LabelledImage, labels_differ
 from .faults import Fault
-from .images import UNKNOWN_SIZE, read_image
+from .images import UNKNOWN_SIZE, UPRIGHT, decode_image
+from .set_checks import size_fault
 
 COARSEST_STRIDE = 32
+MOST_LEVELS = 2**16
+SHALLOW = (b"\xff\xd8", b"RIFF", b"BM", b"GIF8")  # JPEG, WebP, BMP and GIF: never 16 bits a channel
+PNG_START, PNG_DEPTH = b"\x89PNG", 24
 
 
 @dataclass(frozen=True)
 class ImageFile:
     """What reading a file showed. size: (height, width), unknown where it is no image, or not whole. digest: of its
-    content, empty where there is none to read. why: what is wrong, a sentence."""
+    content, empty where there is none to read. why: what is wrong, a sentence. highest: the largest value of an image
+    of 16 bits, 0 for others."""
 
     size: tuple[int, int]
     digest: str
     why: str = ""
+    highest: int = 0
 
 
 def examine(paths: Sequence[Path]) -> dict[Path, ImageFile]:
@@ -42,29 +50,41 @@ def examine(paths: Sequence[Path]) -> dict[Path, ImageFile]:
 def examine_file(path: Path) -> ImageFile:
     try:
         check_regular(path)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        content = path.read_bytes()
     except OSError as error:
         return ImageFile(UNKNOWN_SIZE, "", f"cannot read {path}: {error.strerror}.")
     except InvalidInput as error:
         return ImageFile(UNKNOWN_SIZE, "", str(error))
+    digest = hashlib.sha256(content).hexdigest()
     try:
-        image = read_image(path)
+        image = decode_image(content, str(path))
     except InvalidInput as error:
         return ImageFile(UNKNOWN_SIZE, digest, str(error))
-    return ImageFile((image.shape[0], image.shape[1]), digest)
+    return ImageFile((image.shape[0], image.shape[1]), digest, highest=_highest(content))
+
+
+def _highest(content: bytes) -> int:
+    """The largest value of an image of 16 bits; 0 of others, of which most need not be decoded again to see that."""
+    if content.startswith(SHALLOW) or (content.startswith(PNG_START) and content[PNG_DEPTH] != 16):
+        return 0
+    stored = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    return int(stored.max()) if stored is not None and stored.dtype == np.uint16 else 0
 
 
 def image_faults(dataset: Dataset, files: Mapping[Path, ImageFile], size: tuple[int, int]) -> list[Fault]:
     """What is odd about each image, and which are the same. size: (height, width) of the network input."""
     faults: list[Fault] = []
-    first: dict[str, str] = {}
+    first: dict[str, LabelledImage] = {}
     for image in dataset.images:
         file, name = files[image.path], image.path.name
         faults += _file_faults(image, file, size)
-        if file.digest in first:
-            faults.append(Fault("same image twice", f"{name} = {first[file.digest]}"))
+        if (same := first.get(file.digest)) is not None:
+            place = f"{name} = {same.path.name}"
+            faults.append(Fault("same image twice", place))
+            if labels_differ(image, same):
+                faults.append(Fault("same image with different labels", place))
         elif file.digest:
-            first[file.digest] = name
+            first[file.digest] = image
     return faults
 
 
@@ -74,9 +94,11 @@ def _file_faults(image: LabelledImage, file: ImageFile, size: tuple[int, int]) -
         return [Fault("unreadable image", name, file.why)]
     faults = []
     if image.size not in (file.size, UNKNOWN_SIZE):
-        turned = ", which is turned by its EXIF data" if image.size == file.size[::-1] else ""
-        place = f"{name} of {_sides(file.size)}{turned}, labelled as {_sides(image.size)}"
-        faults.append(Fault("another size than labelled", place))
+        orientation = image.header.orientation if image.header else UPRIGHT
+        faults.append(size_fault(image, file.size, orientation))
+    if file.highest and file.highest < MOST_LEVELS // 2:
+        levels = f"up to {file.highest} of {MOST_LEVELS - 1}; {file.highest // 256 + 1} grey levels are left in 8 bits"
+        faults.append(Fault("16-bit image of few levels", f"{name}: {levels}"))
     ratio = min(size[0] / file.size[0], size[1] / file.size[1])
     if min(file.size) * ratio < COARSEST_STRIDE:
         faults.append(Fault("extreme aspect ratio", f"{name} of {_sides(file.size)}"))

@@ -13,21 +13,22 @@ from runtimes.errors import InvalidInput
 from .box_checks import box_faults, box_sizes, class_counts, class_faults, full_mosaics
 from .dataset import Dataset, check_trainable, training_labels
 from .faults import Fault
+from .folders import JOINED, plain_name
 from .image_checks import ImageFile, examine, image_faults, shared_images
 from .images import UNKNOWN_SIZE
-from .open import find_splits, plain_name
+from .open import find_splits
 from .report import SIZES, Contents, DataReport, SplitReport, Spread, findings
-
-JOINED = "trainval"  # VOC's list of both, which share their images with it by intention
+from .set_checks import set_faults, with_headers
 
 
 @dataclass(frozen=True)
 class Inspection:
     """report: what was found. usable: each split, with the images that can be read and are as large as their labels
-    say; a split of which nothing can be used is not in it."""
+    say; a split of which nothing can be used is not in it. files: what reading each image file showed."""
 
     report: DataReport
     usable: dict[str, Dataset]
+    files: Mapping[Path, ImageFile]
 
 
 def inspect(path: Path, size: tuple[int, int]) -> Inspection:
@@ -46,15 +47,15 @@ def inspect(path: Path, size: tuple[int, int]) -> Inspection:
             continue
         faults = [*dataset.faults, *image_faults(dataset, files, size), *_across(name, datasets, files)]
         if name in usable:
-            faults += [*box_faults(usable[name], size), *_training_faults(name, usable)]
+            faults += [*set_faults(usable[name]), *box_faults(usable[name], size), *_training_faults(name, usable)]
         contents = _contents(usable[name], size) if name in usable else None
         reports.append(SplitReport(name, str(dataset.source), contents, findings(faults)))
-    return Inspection(DataReport(str(path), size, tuple(reports)), usable)
+    return Inspection(DataReport(str(path), size, tuple(reports)), usable, files)
 
 
 def _read(split: Callable[[], Dataset]) -> Dataset | Fault:
     try:
-        return split()
+        return with_headers(split())
     except InvalidInput as error:
         return Fault("split that cannot be read", str(error))
 

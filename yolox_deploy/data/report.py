@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from runtimes.json_file import json_text
 
 from .faults import RULES, Fault
 
@@ -146,7 +147,7 @@ class DataReport:
         return {"trainable": bool(self), **asdict(self)}
 
     def to_json(self) -> str:
-        return json.dumps(self.to_dict(), indent=2) + "\n"
+        return json_text(self.to_dict(), indent=2) + "\n"
 
 
 def _wrap(text: str, head: str) -> str:

@@ -7,7 +7,6 @@ same versions of NumPy and OpenCV always the same: every image depends on the se
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +22,7 @@ from tqdm import tqdm
 from runtimes.errors import InvalidInput
 from runtimes.preprocess import Image
 from yolox_deploy.console import run
-from yolox_deploy.files import check_output_folder, write_text
+from yolox_deploy.files import new_folder, write_text
 from yolox_deploy.options import check_positive
 
 from .outlines import OUTLINES, Outline, turned
@@ -127,18 +126,9 @@ def write_scenes(config: ScenesConfig) -> None:
     check_positive(train=config.train, val=config.val)
     if config.seed < 0:
         raise InvalidInput(f"--seed cannot be negative, as {config.seed} is.")
-    folder = config.folder.absolute()
-    check_output_folder(folder, "FOLDER")
-    if folder.exists() and any(folder.iterdir()):
-        raise InvalidInput(f"{config.folder} is not empty: name a new folder.")
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
+    with new_folder(config.folder, "FOLDER") as folder:
         for number, (split, count) in enumerate((("train", config.train), ("val", config.val))):
-            _write_split(part, split, [(config.seed, number, index) for index in range(count)])
-        part.replace(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+            _write_split(folder, split, [(config.seed, number, index) for index in range(count)])
 
 
 def _write_split(root: Path, split: str, numbers: Sequence[tuple[int, int, int]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -10,11 +11,17 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from runtimes.errors import InvalidInput
-from yolox_deploy.files import read_text
+from runtimes.json_file import check_regular
+from yolox_deploy.files import decode_text, read_text
 
-from .dataset import Dataset, LabelledImage, Splits, labelled_image
+from .dataset import Dataset, LabelledImage, Splits, labelled_image, left_out_files
 from .faults import Fault, once, sound
-from .images import IMAGE_SUFFIXES, known_size
+from .images import Header, images_among, is_image, read_headers
+from .names import FileNames
+
+FLAG = re.compile(r"\s+(-1|0|1)$")
+DECLARATION = re.compile(rb"""\s*<\?xml[^>]*?\bencoding\s*=\s*["']([A-Za-z][A-Za-z0-9._-]*)["']""")
+UTF_16_STARTS = {b"<\0?\0": "utf-16-le", b"\0<\0?": "utf-16-be"}
 
 
 @dataclass(frozen=True)
@@ -47,22 +54,36 @@ class VocFolder:
         """
         file, faults = self.lists[split], list[Fault]()
         stems = list(once(((stem, None) for stem in self._stems[split]), "image listed twice", file, faults))
-        paths = self._image_paths(stems, faults)
-        found = sound(partial(self._labelled, paths, file), enumerate(stems, 1), faults)
+        found = sound(partial(self._image_path, file), stems, faults)
+        faults += self._names.take_faults() + left_out_files(self._others_of(split))
+        headers = read_headers([path for _, path in found])
+        numbers = {stem: number for number, stem in enumerate(stems, 1)}
+        entries = [(numbers[stem], stem, path, header) for (stem, path), header in zip(found, headers, strict=True)]
+        images = sound(self._labelled, entries, faults)
         read = [self._annotations[stem] for stem in stems]
         faults += [fault for annotation in read if isinstance(annotation, Annotation) for fault in annotation.faults]
         self._check_others(stems, faults)
-        return Dataset(file, tuple(found), dict(enumerate(self._classes, 1)), tuple(faults))
+        return Dataset(file, tuple(images), dict(enumerate(self._classes, 1)), tuple(faults))
 
-    def _labelled(self, paths: dict[str, Path], file: Path, numbered: tuple[int, str]) -> LabelledImage:
-        number, stem = numbered
-        if stem not in paths:
-            raise Fault("missing image", stem, f"JPEGImages lacks {stem}, which {file} names.")
-        found, path = self._annotations[stem], paths[stem]
+    def _image_path(self, file: Path, stem: str) -> tuple[str, Path]:
+        paths = self._images_of(stem)
+        if not paths:
+            near = self._names.similar(stem, [self._folder])
+            raise Fault("missing image", stem, f"JPEGImages lacks {stem}, which {file} names{near}.")
+        if len(paths) > 1:
+            both = f"{paths[0].name} and {paths[1].name}"
+            raise Fault("two images of one name", stem, f"{file} names {stem}, which may be {both} of {self._folder}.")
+        return stem, paths[0]
+
+    def _labelled(self, entry: tuple[int, str, Path, Header]) -> LabelledImage:
+        number, stem, path, header = entry
+        found = self._annotations[stem]
         if isinstance(found, Fault):
             raise found
         class_ids = [self._classes.index(name) for name in found.names]
-        return labelled_image(number, path, found.size or known_size(path), found.boxes, class_ids)
+        return labelled_image(
+            number, path, found.size or header.size, found.boxes, class_ids, header, size_is_labelled=bool(found.size)
+        )
 
     def _check_others(self, stems: Sequence[str], faults: list[Fault]) -> None:
         """The classes of every split are those of all: an annotation that cannot be read may hide one."""
@@ -73,28 +94,71 @@ class VocFolder:
                 faults.append(Fault(found.kind, place, str(found)))
                 return
 
-    def _image_paths(self, stems: Sequence[str], faults: list[Fault]) -> dict[str, Path]:
-        """By the name without suffix."""
-        folder = self.root / "JPEGImages"
-        if not folder.is_dir():
-            raise InvalidInput(f"there is no folder {folder}, where VOC keeps the images.")
-        wanted = set(stems)
-        files = [file for file in sorted(folder.iterdir()) if file.suffix.lower() in IMAGE_SUFFIXES]
-        named = [(file.stem, file) for file in files if file.stem in wanted]
-        return once(named, "two images of one name", folder, faults)
+    @property
+    def _folder(self) -> Path:
+        return self.root / "JPEGImages"
+
+    def _images_of(self, name: str) -> list[Path]:
+        """The images of a name without suffix: one, but where their suffixes differ."""
+        return self._names.find_stem(name, self._folder, is_image)
+
+    @cached_property
+    def _names(self) -> FileNames:
+        if not self._folder.is_dir():
+            raise InvalidInput(f"there is no folder {self._folder}, where VOC keeps the images.")
+        return FileNames()
+
+    def _others_of(self, split: str) -> list[Path]:
+        """Files beside the images that are none, which belong to every split."""
+        return self._others
+
+    @cached_property
+    def _others(self) -> list[Path]:
+        return images_among(self._folder.iterdir())[1]
 
     @cached_property
     def _stems(self) -> dict[str, list[str]]:
-        return {
-            split: [line.split()[0] for line in read_text(file).splitlines() if line.strip()]
-            for split, file in self.lists.items()
-        }
+        return {split: self._listed(file) for split, file in self.lists.items()}
+
+    def _listed(self, file: Path) -> list[str]:
+        """The names in a list, as the files are spelled. A class list has 1, 0 or -1 after each."""
+        lines = [line.strip() for line in read_text(file).splitlines() if line.strip()]
+        flags = [FLAG.search(line) for line in lines]
+        names = []
+        for line, flag in zip(lines, flags, strict=True):
+            short = line[: flag.start()] if flag else line
+            if flag and self._spelled(line):
+                if all(flags) and self._spelled(short):
+                    raise InvalidInput(f"{file} names {line}, which may be the image {line}, or {short} with a flag.")
+                short = line
+            names.append(self._spelled(short) or short)
+        return names
+
+    def _spelled(self, name: str) -> str:
+        """The name as the image is spelled; empty where there is none."""
+        try:
+            found = self._images_of(name)
+        except Fault:  # of two images, which is said where they are read
+            return name
+        return found[0].relative_to(self._folder).with_suffix("").as_posix() if found else ""
 
     @cached_property
     def _annotations(self) -> dict[str, Annotation | Fault]:
         """Of all splits: what each file says, or why it cannot be read."""
         stems = {stem for stems in self._stems.values() for stem in stems}
-        return {stem: _annotation_or_fault(self.root / "Annotations" / f"{stem}.xml") for stem in sorted(stems)}
+        return {stem: self._annotation(stem) for stem in sorted(stems)}
+
+    def _annotation(self, stem: str) -> Annotation | Fault:
+        try:
+            return read_annotation(self._annotation_file(stem))
+        except Fault as fault:
+            return fault.with_traceback(None)
+        except InvalidInput as error:
+            return Fault("broken annotation", f"{stem}.xml", str(error))
+
+    def _annotation_file(self, stem: str) -> Path:
+        folder, name = self.root / "Annotations", f"{stem}.xml"
+        return self._names.find(name, [folder]) or folder / name
 
     @cached_property
     def _classes(self) -> list[str]:
@@ -112,15 +176,6 @@ def voc_splits(root: Path) -> Splits:
     class_lists = tuple(f"_{name}" for name in files)
     folder = VocFolder(root, {name: file for name, file in files.items() if not name.endswith(class_lists)})
     return {split: partial(folder.read, split) for split in folder.lists}
-
-
-def _annotation_or_fault(file: Path) -> Annotation | Fault:
-    try:
-        return read_annotation(file)
-    except Fault as fault:
-        return fault.with_traceback(None)
-    except InvalidInput as error:
-        return Fault("broken annotation", file.name, str(error))
 
 
 def read_annotation(file: Path) -> Annotation:
@@ -157,13 +212,30 @@ def _read_xml(file: Path) -> ElementTree.Element:
     """Entities, which can make a small file huge, can only be declared in a DOCTYPE."""
     if not file.is_file():
         raise Fault("missing label file", file.name, f"there is no {file}, the labels of an image that is listed.")
+    check_regular(file)
     try:
-        text = read_text(file)
+        content = file.read_bytes()
     except OSError as error:
         raise InvalidInput(f"cannot read {file}: {error.strerror}.") from None
+    text = decode_text(content, file, _declared_encoding(content, file))
     if "<!DOCTYPE" in text:
         raise InvalidInput(f"{file} holds a DOCTYPE, which no annotation needs: remove it.")
     try:
         return ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
         raise InvalidInput(f"{file} is not XML: {error}.") from None
+
+
+def _declared_encoding(content: bytes, file: Path) -> str:
+    """By XML's own rules; the parser itself knows few encodings. Source: XML 1.0, appendix F."""
+    start = next((encoding for start, encoding in UTF_16_STARTS.items() if content.startswith(start)), "")
+    declared = DECLARATION.match(content)
+    encoding = "utf-8" if declared is None else declared[1].decode("ascii").lower()
+    if start or encoding.startswith(("utf-16", "utf-32", "ucs", "iso-10646")):
+        return start or "utf-8"  # of two bytes a letter, the declaration could not have been read
+    encoding = "gb18030" if encoding in ("gb2312", "gbk") else encoding  # which holds both
+    try:
+        "".encode(encoding)
+    except (LookupError, UnicodeError):
+        raise InvalidInput(f"{file} says that its encoding is {encoding}, which is none: save it in UTF-8.") from None
+    return encoding

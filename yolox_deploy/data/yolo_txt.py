@@ -3,60 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+import os
+from collections import defaultdict
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from runtimes.errors import InvalidInput, MissingBackend, first_line
+from runtimes.errors import InvalidInput
 from yolox_deploy.files import read_text
 
-from .dataset import Dataset, LabelledImage, Splits, labelled_image
+from .dataset import Dataset, LabelledImage, Splits, labelled_image, left_out_files
 from .faults import Fault, once, sound
-from .images import IMAGE_SUFFIXES, known_size
+from .folders import CLASS_LISTS
+from .images import IMAGE_SUFFIXES, Header, describe_left_out, images_among, read_headers
+from .long_rows import LongRows
+from .names import FileNames
+from .yolo_yaml import YoloYaml, find_yaml, read_yaml
 
-SPLIT_KEYS = ("train", "training", "val", "valid", "validation", "test")
-USUAL_NAMES = ("data.yaml", "dataset.yaml")
 FURTHEST = 2.0  # coordinates are fractions of the image; beyond this they must be pixels
 
 Object = tuple[int, list[float]]  # class index; left, top, right, bottom as fractions of the image
 
 
-@dataclass(frozen=True)
-class YoloYaml:
-    """What the YAML says. roots: folders that paths in it may start from. splits: where the images of each are."""
-
-    file: Path
-    roots: tuple[Path, ...]
-    names: tuple[str, ...]
-    splits: dict[str, list[str]]
-
-
 def yolo_splits(path: Path) -> Splits:
     """The splits of a YAML file, or of the one in a folder. Empty where there is none."""
-    file = _find_yaml(path) if path.is_dir() else path
+    file = find_yaml(path) if path.is_dir() else path
     if file is None or file.suffix.lower() not in (".yaml", ".yml"):
         return {}
     yaml = read_yaml(file)
     return {split: partial(read_yolo, yaml, split) for split in yaml.splits}
-
-
-def read_yaml(file: Path) -> YoloYaml:
-    """Raises `InvalidInput` for what is not such a file, `MissingBackend` without PyYAML."""
-    content = _parse(file)
-    if not isinstance(content, dict) or not (splits := {key: content[key] for key in SPLIT_KEYS if content.get(key)}):
-        raise InvalidInput(f"{file} does not describe a data set: it needs train, val or test, and names.")
-    entries = {key: [value] if isinstance(value, str) else value for key, value in splits.items()}
-    for key, value in entries.items():
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise InvalidInput(f"{file}: {key} must be a path or a list of paths.")
-    folder = file.parent
-    path = content.get("path") or "."
-    if not isinstance(path, str):
-        raise InvalidInput(f"{file}: path must be a folder.")
-    roots = folder / path, folder
-    return YoloYaml(file, roots, _names(content.get("names"), file), entries)
 
 
 def read_yolo(yaml: YoloYaml, split: str) -> Dataset:
@@ -64,64 +39,72 @@ def read_yolo(yaml: YoloYaml, split: str) -> Dataset:
 
     Raises `InvalidInput` for folders that are not there.
     """
-    faults: list[Fault] = []
-    paths = [path for entry in yaml.splits[split] for path in _images(yaml, entry, faults)]
-    if not paths and not faults:
-        raise InvalidInput(f"{yaml.file}: {split} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}).")
-    each = once(((path, None) for path in paths), "image listed twice", yaml.file, faults)
-    images = tuple(_labelled(number, path, yaml, faults) for number, path in enumerate(each, 1))
-    return Dataset(yaml.file, images, dict(enumerate(yaml.names, 1)), (*faults, *_without_image(each)))
+    faults, names = list[Fault](), FileNames()
+    paths = [path for entry in yaml.splits[split] for path in _images(yaml, entry, names, faults)]
+    if not paths and not any(fault.rule.refused for fault in faults):
+        others = [Path(fault.place) for fault in faults if fault.kind == "file that is no image"]
+        but = f", but {describe_left_out(others)}" if others else ""
+        raise InvalidInput(f"{yaml.file}: {split} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}){but}.")
+    each = list(once(((path, None) for path in paths), "image listed twice", yaml.file, faults))
+    files = {path: _find_labels((yaml.label_file or label_file)(path), names, faults) for path in each}
+    rows, headers, images = LongRows(yaml.file), read_headers(each), []
+    shared = _sharing(files, faults)
+    for number, (path, header) in enumerate(zip(each, headers, strict=True), 1):
+        if path not in shared:
+            images.append(_labelled(number, path, files[path], header, yaml, rows, faults))
+    faults += [*names.take_faults(), *_without_image(files, yaml), *rows.faults()]
+    return Dataset(yaml.file, tuple(images), dict(enumerate(yaml.names, 1)), tuple(faults))
 
 
-def _find_yaml(folder: Path) -> Path | None:
-    files = sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
-    usual = [file for file in files if file.name in USUAL_NAMES]
-    if len(files) > 1 and len(usual) != 1:
-        raise InvalidInput(f"{folder} holds {' and '.join(file.name for file in files[:3])}: give the path of one.")
-    return next(iter(usual or files), None)
-
-
-def _parse(file: Path) -> Any:
+def _find_labels(file: Path, names: FileNames, faults: list[Fault]) -> Path:
+    """The file of this name, or the one that is spelled alike; where there is none, the name."""
     try:
-        import yaml
-    except ImportError:
-        raise MissingBackend("reading YOLO's layout needs PyYAML: pip install pyyaml") from None
-    try:
-        return yaml.safe_load(read_text(file))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date in month 13; lists in lists in lists
-        raise InvalidInput(f"{file} is not YAML: {first_line(error)}.") from None
+        return names.find(file.name, [file.parent]) or file
+    except Fault as fault:
+        faults.append(fault.with_traceback(None))
+        return file
 
 
-def _names(value: Any, file: Path) -> tuple[str, ...]:
-    """From a list, or a dict whose keys are the class indices."""
-    if isinstance(value, dict) and sorted(map(str, value)) == sorted(map(str, range(len(value)))):
-        value = [name for _, name in sorted(value.items(), key=lambda item: int(item[0]))]
-    # Text or numbers: a list of lists of lists, each named once, is small in the file and endless as text.
-    if not isinstance(value, list) or not value or not all(isinstance(name, (str, int, float)) for name in value):
-        raise InvalidInput(f"{file}: names must be a list of class names, or a dict of them by number from 0.")
-    names = tuple(str(name) for name in value)
-    if len(set(names)) != len(names):
-        raise InvalidInput(f"{file}: a class stands in names twice.")
-    return names
+def _sharing(files: Mapping[Path, Path], faults: list[Fault]) -> set[Path]:
+    """The images that have one label file together: it can be that of one of them alone."""
+    images = defaultdict(list)
+    for path, file in files.items():
+        images[file].append(path)
+    several = {file: paths for file, paths in images.items() if len(paths) > 1 and file.exists()}
+    for file, paths in several.items():
+        both = f"{paths[0]} and {paths[1]}"
+        faults.append(Fault("two images of one name", paths[0].stem, f"{both} share their labels, {file}."))
+    return {path for paths in several.values() for path in paths}
 
 
-def _images(yaml: YoloYaml, entry: str, faults: list[Fault]) -> list[Path]:
+def _images(yaml: YoloYaml, entry: str, names: FileNames, faults: list[Fault]) -> list[Path]:
     """The images of a folder and the folders in it, or of a text file that lists them."""
+    entry = entry.replace("\\", "/")
     tries = [root / name for root in yaml.roots for name in (entry, entry.removeprefix("../"))]  # as Ultralytics does
     place = next((path for path in tries if path.exists()), None)
     if place is None:
         raise InvalidInput(f"{yaml.file} names {entry}, and there is no {' or '.join(map(str, dict.fromkeys(tries)))}.")
     if place.is_dir():
-        return sorted(path for path in place.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+        inside = (path for path in place.rglob("*") if not _is_hidden(path.parent.relative_to(place)))
+        images, others = images_among(inside)
+        faults += left_out_files(others)
+        return images
     lines = [line.strip() for line in read_text(place).splitlines() if line.strip()]
-    return sound(partial(_listed, yaml, place), lines, faults)
+    return sound(partial(_listed, yaml, place, names), lines, faults)
 
 
-def _listed(yaml: YoloYaml, file: Path, line: str) -> Path:
-    path = next((folder / line for folder in (file.parent, *yaml.roots) if (folder / line).is_file()), None)
+def _is_hidden(folder: Path) -> bool:
+    return any(part.startswith(".") for part in folder.parts)
+
+
+def _listed(yaml: YoloYaml, file: Path, names: FileNames, line: str) -> Path:
+    folders = (file.parent, *yaml.roots)
+    below = line.replace("\\", "/").removeprefix("data/")  # of Darknet's own folder, where its lists start
+    path = names.find(line, folders) or names.find(below, folders)
     if path is None:
-        raise Fault("missing image", line, f"{file} lists {line}, which does not exist.")
-    return path
+        near = names.similar(line, folders)
+        raise Fault("missing image", line, f"{file} lists {line}, which does not exist{near}.")
+    return Path(os.path.normpath(path))  # so that `a/../b` is `b`
 
 
 def label_file(image: Path) -> Path:
@@ -130,21 +113,23 @@ def label_file(image: Path) -> Path:
     return Path(f"{head}/labels/{tail}" if images else tail).with_suffix(".txt")
 
 
-def _without_image(images: Iterable[Path]) -> list[Fault]:
-    """Label files in the folders of labels that no image belongs to."""
-    files = {label_file(path) for path in images if "/images/" in path.absolute().as_posix()}
-    there = {file for folder in {file.parent for file in files} for file in folder.glob("*.txt")}
-    lone = sorted(file for file in there - files if file.name != "classes.txt")  # which labelling tools leave there
+def _without_image(files: Mapping[Path, Path], yaml: YoloYaml) -> list[Fault]:
+    """Label files in the folders of labels that no image belongs to. files: those that belong to one."""
+    known = yaml.label_file is not None
+    mine = {file for path, file in files.items() if known or "/images/" in path.absolute().as_posix()}
+    there = {file for folder in {file.parent for file in mine} for file in folder.glob("*.txt")}
+    lone = sorted(file for file in there - mine if file.name not in CLASS_LISTS)  # which labelling tools leave there
     return [Fault("label file without image", file.name, f"{file} has no image.") for file in lone]
 
 
-def _labelled(number: int, path: Path, yaml: YoloYaml, faults: list[Fault]) -> LabelledImage:
-    file = label_file(path)
+def _labelled(
+    number: int, path: Path, file: Path, header: Header, yaml: YoloYaml, longer: LongRows, faults: list[Fault]
+) -> LabelledImage:
     rows = [(row, line) for row, line in enumerate(_lines(file, faults), 1) if line.strip()]
-    objects = sound(partial(_object, yaml, file), rows, faults)
-    height, width = size = known_size(path)
+    objects = sound(partial(_object, yaml, file, longer), rows, faults)
+    height, width = header.size
     boxes = [[left * width, top * height, right * width, bottom * height] for _, (left, top, right, bottom) in objects]
-    return labelled_image(number, path, size, boxes, [index for index, _ in objects])
+    return labelled_image(number, path, header.size, boxes, [index for index, _ in objects], header)
 
 
 def _lines(file: Path, faults: list[Fault]) -> list[str]:
@@ -155,25 +140,45 @@ def _lines(file: Path, faults: list[Fault]) -> list[str]:
         return []
 
 
-def _object(yaml: YoloYaml, file: Path, numbered: tuple[int, str]) -> Object:
-    """Class and centre x, y, width, height; or class and the corners of a polygon, which becomes its box."""
+def _object(yaml: YoloYaml, file: Path, longer: LongRows, numbered: tuple[int, str]) -> Object:
+    """Class and centre x, y, width, height, with key points where the YAML says so; or class and the corners of a
+    polygon, which becomes its box."""
     row, line = numbered
     where, short = f"{file}:{row}", f"{file.name}:{row}"
     try:
         index, *numbers = map(float, line.split())
     except ValueError:
         index, numbers = math.nan, []
-    if len(numbers) != 4 and (len(numbers) < 6 or len(numbers) % 2):
-        needs = "class, centre x, centre y, width, height; or class and a polygon"
-        raise Fault("broken annotation", short, f"{where} is not a label: {needs}.")
+    if yaml.points is not None:
+        keyed = 4 + yaml.points[0] * yaml.points[1]
+        if len(numbers) not in (4, keyed):
+            needs = f"with the key points that {yaml.file.name} names, class and {keyed} numbers, or 4 of a box alone"
+            raise Fault("broken annotation", short, f"{where} is not a label: {needs}.")
+    elif len(numbers) != 4 and (len(numbers) < 6 or len(numbers) % 2):
+        raise Fault("broken annotation", short, f"{where} is not a label: {_needed(len(numbers))}.")
     if not all(map(math.isfinite, (index, *numbers))):
         raise Fault("coordinates that are no numbers", short, f"{where} is not a label of finite numbers.")
     if index not in range(len(yaml.names)):
         known = f"{yaml.file} names classes 0 to {len(yaml.names) - 1}"
-        raise Fault("unknown category", short, f"{where} is of class {index:g}, and {known}.")
-    if max(map(abs, numbers)) > FURTHEST:
-        raise Fault("coordinates in pixels", short, f"{where} is not in fractions of the image, which lie in 0 to 1.")
-    if len(numbers) > 4:
+        first = "; do the labels count from 1?" if index == len(yaml.names) else ""
+        raise Fault("unknown category", short, f"{where} is of class {index:g}, and {known}{first}.")
+    coordinates = numbers[:4] if yaml.points is not None else numbers
+    if max(map(abs, coordinates)) > FURTHEST:
+        units = "percent or pixels" if max(coordinates) <= 100 else "pixels"
+        sentence = f"{where} is not in fractions of the image, which lie in 0 to 1, but in {units}."
+        raise Fault("coordinates in pixels", short, sentence)
+    if len(coordinates) > 4:
+        longer.add(short, numbers)
         return int(index), [min(numbers[::2]), min(numbers[1::2]), max(numbers[::2]), max(numbers[1::2])]
-    x, y, width, height = numbers
+    x, y, width, height = coordinates
     return int(index), [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
+
+
+def _needed(count: int) -> str:
+    """What a row of so many numbers, besides its class, could have been meant as."""
+    needs = "class, centre x, centre y, width, height; or class and a polygon"
+    if count == 5:
+        return f"{needs}; a sixth number may be the confidence of a prediction, and no label has one"
+    if count > 5 and (count - 4) % 3 == 0:
+        return f"{needs}; for {(count - 4) // 3} key points, the YAML needs kpt_shape: [{(count - 4) // 3}, 3]"
+    return needs

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
+
+from runtimes.json_file import json_text
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,15 @@ class EpochRecord:
 
 
 def history_json(history: Sequence[EpochRecord]) -> str:
-    return json.dumps([asdict(record) for record in history], indent=1) + "\n"
+    return json_text([asdict(record) for record in history], indent=1) + "\n"
 
 
 def read_history(text: str) -> list[EpochRecord]:
-    return [EpochRecord(**record) for record in json.loads(text)]
+    """What `history_json` wrote, where a number that was not finite stands as null."""
+    return [EpochRecord(**{name: _number(value, name) for name, value in one.items()}) for one in json.loads(text)]
+
+
+def _number(value: Any, name: str = "") -> Any:
+    if isinstance(value, dict):
+        return {key: _number(one) for key, one in value.items()}
+    return math.nan if value is None and name != "figures" else value

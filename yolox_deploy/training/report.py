@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ import torch
 
 from exporters.torch_runtime import TorchRuntime
 from runtimes.detector import Detector
+from runtimes.json_file import json_text
 from runtimes.preprocess import Image
 from yolox_deploy.console import is_installed
 from yolox_deploy.data.dataset import Dataset
@@ -50,7 +50,7 @@ class Results:
         return f"{self.variant}: {best} (epoch {self.best_epoch} of {self.epochs}), {self.seconds / 60:.1f} minutes"
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2, default=str) + "\n"
+        return json_text(asdict(self), indent=2, default=str) + "\n"
 
 
 def write_report(

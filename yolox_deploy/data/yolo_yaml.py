@@ -1,0 +1,88 @@
+"""The YAML file of YOLO's layout: which folders hold the images of each split, and the names of the classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runtimes.errors import InvalidInput, MissingBackend, first_line
+from yolox_deploy.files import read_text
+
+SPLIT_KEYS = ("train", "training", "val", "valid", "validation", "test")
+USUAL_NAMES = ("data.yaml", "dataset.yaml")
+
+
+@dataclass(frozen=True)
+class YoloYaml:
+    """What the YAML says. roots: folders that paths in it may start from. splits: where the images of each are.
+    points: how many key points each object has, and how many numbers each of them; None where it does not say.
+    label_file: where the labels of an image are, in layouts that say so themselves."""
+
+    file: Path
+    roots: tuple[Path, ...]
+    names: tuple[str, ...]
+    splits: dict[str, list[str]]
+    points: tuple[int, int] | None = None
+    label_file: Callable[[Path], Path] | None = None
+
+
+def find_yaml(folder: Path) -> Path | None:
+    files = sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
+    usual = [file for file in files if file.name in USUAL_NAMES]
+    if len(files) > 1 and len(usual) != 1:
+        raise InvalidInput(f"{folder} holds {' and '.join(file.name for file in files[:3])}: give the path of one.")
+    return next(iter(usual or files), None)
+
+
+def read_yaml(file: Path) -> YoloYaml:
+    """Raises `InvalidInput` for what is not such a file, `MissingBackend` without PyYAML."""
+    content = _parse(file)
+    if not isinstance(content, dict) or not (splits := {key: content[key] for key in SPLIT_KEYS if content.get(key)}):
+        raise InvalidInput(f"{file} does not describe a data set: it needs train, val or test, and names.")
+    entries = {key: [value] if isinstance(value, str) else value for key, value in splits.items()}
+    for key, value in entries.items():
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise InvalidInput(f"{file}: {key} must be a path or a list of paths.")
+    folder = file.parent
+    path = content.get("path") or "."
+    if not isinstance(path, str):
+        raise InvalidInput(f"{file}: path must be a folder.")
+    roots = folder / path, folder
+    return YoloYaml(file, roots, _names(content.get("names"), file), entries, _points(content.get("kpt_shape"), file))
+
+
+def _parse(file: Path) -> Any:
+    try:
+        import yaml
+    except ImportError:
+        raise MissingBackend("reading YOLO's layout needs PyYAML: pip install pyyaml") from None
+    try:
+        return yaml.safe_load(read_text(file))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date in month 13; lists in lists in lists
+        raise InvalidInput(f"{file} is not YAML: {first_line(error)}.") from None
+
+
+def _names(value: Any, file: Path) -> tuple[str, ...]:
+    """From a list, or a dict whose keys are the class indices."""
+    if isinstance(value, dict) and sorted(map(str, value)) == sorted(map(str, range(len(value)))):
+        value = [name for _, name in sorted(value.items(), key=lambda item: int(item[0]))]
+    # Text or numbers: a list of lists of lists, each named once, is small in the file and endless as text.
+    if not isinstance(value, list) or not value or not all(isinstance(name, (str, int, float)) for name in value):
+        raise InvalidInput(f"{file}: names must be a list of class names, or a dict of them by number from 0.")
+    names = tuple(str(name) for name in value)
+    if len(set(names)) != len(names):
+        raise InvalidInput(f"{file}: a class stands in names twice.")
+    return names
+
+
+def _points(value: Any, file: Path) -> tuple[int, int] | None:
+    """`kpt_shape`: how many key points an object has, and 2 or 3 numbers of each."""
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) != 2 or not all(type(number) is int for number in value):
+        raise InvalidInput(f"{file}: kpt_shape must be two numbers, of key points and of numbers of each, as [17, 3].")
+    if value[0] < 1 or value[1] not in (2, 3):
+        raise InvalidInput(f"{file}: kpt_shape {value} must be 1 or more key points of 2 or 3 numbers.")
+    return value[0], value[1]
