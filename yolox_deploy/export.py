@@ -23,6 +23,7 @@ from .data.shapes import shapes_images
 from .files import check_output_folder
 from .model.download import official_weights
 from .model.variants import VariantName
+from .model_argument import FirstModel, variant_and_weights
 from .options import VARIANT, ClassNames, Images, InputSize, Json, check_positive
 
 if TYPE_CHECKING:
@@ -32,6 +33,11 @@ if TYPE_CHECKING:
 Target = Literal["onnx", "openvino", "ncnn", "trt", "trt-rtx", "web"]
 
 GENERATED_IMAGES = 8
+
+NO_MODEL = (
+    "say what to export: yolox-deploy export MODEL, with a checkpoint such as best.pth, or a variant such as yolox-s"
+    " for its official weights."
+)
 
 # Their graphs end before the box decoding; the runtime decodes the few boxes that pass the threshold.
 RAW_TARGETS = {"ncnn"}
@@ -67,11 +73,14 @@ class ExportConfig:
     It is written only if the file, loaded afresh, gives the detections of the PyTorch model.
     """
 
+    source: Annotated[FirstModel, tyro.conf.arg(metavar="[MODEL]")] = ""
+    """What to export: a checkpoint (official, mmdetection's, of `train`), the folder of a training (its best.pth), or a
+    variant's name (official weights, downloaded once)."""
     model: Annotated[VariantName | None, VARIANT] = None
-    """Which YOLOX: yolox-nano, -tiny, -s, -m, -l, -x or -darknet53. Without --weights, the official weights are
-    downloaded; with it, the file must hold this one."""
+    """Which YOLOX: yolox-nano, -tiny, -s, -m, -l, -x or -darknet53. With a checkpoint, the file must hold this one;
+    without, the same as MODEL."""
     weights: Path | None = None
-    """Checkpoint: official .pth, mmdetection 2.x or 3.x."""
+    """Checkpoint; the same as MODEL."""
     target: tuple[Target, ...] = ("onnx",)
     """What to export to."""
     precision: tuple[Precision, ...] = ("fp32",)
@@ -134,7 +143,7 @@ def open_trained(config: ExportConfig) -> TrainedModel:
 
 def download(variant: VariantName | None, dry_run: bool) -> Path:
     if variant is None:
-        raise InvalidInput("say what to export: --model NAME for official weights, --weights FILE for your own.")
+        raise InvalidInput(NO_MODEL)
     return official_weights(variant, dry_run)
 
 
@@ -189,6 +198,8 @@ def check(config: ExportConfig) -> None:
         raise InvalidInput("TensorRT's options are for --target trt and trt-rtx.")
     if config.graph.nms and config.data is not None:
         raise InvalidInput("--data measures AP from score 0.001 on, which --nms drops: leave out one of them.")
+    if not (config.seeded or config.source or config.model or config.weights):
+        raise InvalidInput(NO_MODEL)
     if config.name is not None and Path(config.name).name != config.name:
         raise InvalidInput(f"--name becomes a folder's name; {config.name!r} cannot.")
 
@@ -196,6 +207,8 @@ def check(config: ExportConfig) -> None:
 def plan(config: ExportConfig) -> Jobs:
     """What is to be written, all of it checked. Raises for what can be known to be wrong; writes nothing."""
     check(config)
+    variant, weights = variant_and_weights(config.source, config.model, config.weights, config.dry_run)
+    config = replace(config, source="", model=variant, weights=weights)
     from exporters.artifact import artifact_folder
     from exporters.replacement import present
     from exporters.targets import EXPORTERS

@@ -104,6 +104,13 @@ def scaled_to(recipe: Recipe, side: int) -> Recipe:
     return replace(recipe, multi_scale=(low, high))
 
 
+def shortened_to(recipe: Recipe, epochs: int) -> Recipe:
+    """The recipe for so many epochs, at least 1: a warm-up of at most a tenth of them, and at most a fifth without
+    augmentation, rounded down. From 75 epochs on (100 with "improved"), that is as the recipe has it."""
+    warmup, tail = min(recipe.warmup_epochs, epochs / 10), min(recipe.no_augmentation_epochs, epochs // 5)
+    return replace(recipe, epochs=epochs, warmup_epochs=warmup, no_augmentation_epochs=tail)
+
+
 def check_recipe(recipe: Recipe) -> None:
     """Raise `InvalidInput`, naming the option, for values that cannot be trained with."""
     for name in ("epochs", "batch", "learning_rate"):
