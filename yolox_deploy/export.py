@@ -21,9 +21,8 @@ from .data.images import ImageFiles, find_images
 from .data.open import open_dataset
 from .data.shapes import shapes_images
 from .files import check_output_folder
-from .model.download import official_weights
 from .model.variants import VariantName
-from .model_argument import FirstModel, variant_and_weights
+from .model_argument import FirstModel, find_checkpoint, variant_and_weights
 from .options import VARIANT, ClassNames, Images, InputSize, Json, check_positive
 
 if TYPE_CHECKING:
@@ -33,11 +32,7 @@ if TYPE_CHECKING:
 Target = Literal["onnx", "openvino", "ncnn", "trt", "trt-rtx", "web"]
 
 GENERATED_IMAGES = 8
-
-NO_MODEL = (
-    "say what to export: yolox-deploy export MODEL, with a checkpoint such as best.pth, or a variant such as yolox-s"
-    " for its official weights."
-)
+TYPE_NEXT = "yolox-deploy export MODEL, with a checkpoint or a variant's name (official weights)"
 
 # Their graphs end before the box decoding; the runtime decodes the few boxes that pass the threshold.
 RAW_TARGETS = {"ncnn"}
@@ -77,8 +72,7 @@ class ExportConfig:
     """What to export: a checkpoint (official, mmdetection's, of `train`), the folder of a training (its best.pth), or a
     variant's name (official weights, downloaded once)."""
     model: Annotated[VariantName | None, VARIANT] = None
-    """Which YOLOX: yolox-nano, -tiny, -s, -m, -l, -x or -darknet53. With a checkpoint, the file must hold this one;
-    without, the same as MODEL."""
+    """Which YOLOX: yolox-nano, -tiny, -s, -m, -l, -x or -darknet53; a checkpoint must hold this one."""
     weights: Path | None = None
     """Checkpoint; the same as MODEL."""
     target: tuple[Target, ...] = ("onnx",)
@@ -134,17 +128,11 @@ def open_trained(config: ExportConfig) -> TrainedModel:
             raise InvalidInput("--seeded and --weights exclude each other.")
         model = seeded_model(config.model or "yolox-nano", config.num_classes or 80)
     else:
-        checkpoint = read_checkpoint(config.weights or download(config.model, config.dry_run))
+        checkpoint = read_checkpoint(config.weights or find_checkpoint(str(config.model), config.dry_run))
         checkpoint.require(config.model, config.num_classes)
         model = checkpoint.build()
     name = config.name or (f"{model.variant}-seeded" if config.seeded else model.variant)
     return describe(model, checkpoint, name, config.input_size, config.class_names, config.preprocessing)
-
-
-def download(variant: VariantName | None, dry_run: bool) -> Path:
-    if variant is None:
-        raise InvalidInput(NO_MODEL)
-    return official_weights(variant, dry_run)
 
 
 def artifact_spec(reference: ModelSpec, config: ExportConfig, target: Target, precision: Precision) -> ModelSpec:
@@ -198,8 +186,6 @@ def check(config: ExportConfig) -> None:
         raise InvalidInput("TensorRT's options are for --target trt and trt-rtx.")
     if config.graph.nms and config.data is not None:
         raise InvalidInput("--data measures AP from score 0.001 on, which --nms drops: leave out one of them.")
-    if not (config.seeded or config.source or config.model or config.weights):
-        raise InvalidInput(NO_MODEL)
     if config.name is not None and Path(config.name).name != config.name:
         raise InvalidInput(f"--name becomes a folder's name; {config.name!r} cannot.")
 
@@ -207,7 +193,8 @@ def check(config: ExportConfig) -> None:
 def plan(config: ExportConfig) -> Jobs:
     """What is to be written, all of it checked. Raises for what can be known to be wrong; writes nothing."""
     check(config)
-    variant, weights = variant_and_weights(config.source, config.model, config.weights, config.dry_run)
+    type_next = "" if config.seeded else TYPE_NEXT
+    variant, weights = variant_and_weights(config.source, config.model, config.weights, config.dry_run, type_next)
     config = replace(config, source="", model=variant, weights=weights)
     from exporters.artifact import artifact_folder
     from exporters.replacement import present

@@ -13,6 +13,7 @@ import tyro
 from runtimes.errors import InvalidInput
 from runtimes.load import CHECKPOINT_SUFFIXES, RUNTIMES, is_checkpoint, model_file
 
+from .console import require
 from .model.variants import VARIANTS, VariantName
 
 BEST = "best.pth"  # of a folder that `train` wrote
@@ -59,18 +60,20 @@ def variant_of(name: str) -> VariantName | None:
         return None
     path = Path(name)
     if path.is_file() or (path / BEST).is_file() or _holds_artifact(path):
-        raise InvalidInput(f"{name} is a variant, and a model in this folder too: ./{name} takes the one here.")
+        raise InvalidInput(f"{name} is a variant, and a model in this folder too: ./{name} is the one here.")
     return name
 
 
 def variant_and_weights(
-    model: str, variant: VariantName | None, weights: Path | None, dry_run: bool
+    model: str, variant: VariantName | None, weights: Path | None, dry_run: bool, type_next: str = ""
 ) -> tuple[VariantName | None, Path | None]:
     """What `export` and `train` start from: MODEL, `--model VARIANT` and `--weights FILE` in one.
 
-    Weights have to be of the variant where both are given, which whoever reads them sees. Raises `InvalidInput` for two
-    variants or two files.
+    Where both are returned, whoever reads the weights checks that they are of the variant. type_next: a command line
+    with a model, where there has to be one. Raises `InvalidInput` for two variants or two files, and for none of all.
     """
+    if type_next and not (model or variant or weights):
+        raise InvalidInput(f"no model is named: {type_next}.")
     own = variant_of(model)
     if own is not None and variant is not None:
         one_model(own, variant, type_next="")
@@ -81,6 +84,17 @@ def variant_and_weights(
     if files:
         one_model(*map(str, files), type_next="")
     return own or variant, files[0] if files else None
+
+
+def variant_in(model: str) -> VariantName:
+    """The variant of that name, or of the checkpoint that an argument names."""
+    variant = variant_of(model)
+    if variant is not None:
+        return variant
+    require("torch")
+    from .model.checkpoint import read_checkpoint
+
+    return read_checkpoint(checkpoint_file(Path(model), quiet=True)).variant
 
 
 def find_checkpoint(model: str, dry_run: bool = False) -> Path:

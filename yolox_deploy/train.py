@@ -21,10 +21,10 @@ from .data.dataset import MAX_LABELS, check_trainable, truncated
 from .data.open import decodable, open_dataset
 from .files import check_output_folder
 from .model.variants import VARIANTS, VariantName
-from .model_argument import FirstModel, checkpoint_file, variant_and_weights, variant_of
+from .model_argument import FirstModel, variant_and_weights, variant_in
 from .options import VARIANT, Json, check_positive
 from .parsing import parse
-from .training.recipe import Recipe, RecipeName, check_recipe, recipe_for, scaled_to, shortened_to
+from .training.recipe import Recipe, RecipeName, check_recipe, recipe_for, scaled_to, shortened_to, shortening
 
 PrecisionName = Literal["fp32", "bf16", "fp16"]
 Logger = Literal["tensorboard", "wandb", "mlflow"]
@@ -135,7 +135,8 @@ def defaults(arguments: Sequence[str]) -> TrainConfig:
         asked, _ = parser.parse_known_args(arguments)
     except argparse.ArgumentError:  # which is said where all is parsed
         return TrainConfig(data=tyro.MISSING)
-    model = asked.model or _variant_of(_first_argument(arguments) or asked.weights)
+    named = _first_argument(arguments) or asked.weights
+    model = asked.model or (variant_in(named) if named else TrainConfig.model)
     known = model in VARIANTS and asked.recipe in (None, "official", "improved")
     recipe = recipe_for(model, asked.recipe or "official") if known else Recipe()
     if asked.input_size is not None:
@@ -153,19 +154,6 @@ def _first_argument(arguments: Sequence[str]) -> str:
     with contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence), contextlib.suppress(SystemExit):
         return parse("yolox-deploy train", TrainConfig, words, TrainConfig(data=Path())).source
     return ""
-
-
-def _variant_of(model: str | None) -> VariantName:
-    """That of the checkpoint, or that named; without a model, the default."""
-    if not model:
-        return TrainConfig.model
-    variant = variant_of(model)
-    if variant is not None:
-        return variant
-    require("torch")
-    from .model.checkpoint import read_checkpoint
-
-    return read_checkpoint(checkpoint_file(Path(model), quiet=True)).variant
 
 
 def started_from(config: TrainConfig) -> TrainConfig:
@@ -219,16 +207,9 @@ def check(config: TrainConfig) -> None:
 
 def say_defaults(config: TrainConfig) -> None:
     """Print what was not asked for in so many words: random weights, and a recipe that few epochs have shortened."""
-    own, recipe = recipe_for(config.model, config.recipe_name), config.recipe
-    short, lengths = shortened_to(own, recipe.epochs), (recipe.warmup_epochs, recipe.no_augmentation_epochs)
-    if short.epochs < own.epochs and lengths == (short.warmup_epochs, short.no_augmentation_epochs) != (
-        own.warmup_epochs,
-        own.no_augmentation_epochs,
-    ):
-        print(
-            f"--epochs {recipe.epochs} shortens the recipe: --warmup-epochs {lengths[0]:g} (of {own.warmup_epochs:g}),"
-            f" --no-augmentation-epochs {lengths[1]} (of {own.no_augmentation_epochs})."
-        )
+    shortened = shortening(config.recipe, recipe_for(config.model, config.recipe_name))
+    if shortened:
+        print(shortened)
     if not (config.resume or config.weights or config.pretrained):
         print(f"{config.model} starts from random weights; --pretrained starts from the official ones.")
 

@@ -149,8 +149,8 @@ def resumable(folder: Path, meta: Mapping[str, Any]) -> tuple[Mapping[str, Any],
     if differences:
         what = "; ".join(f"its {_option(name)} was {old}, and would be {new}" for name, old, new in differences)
         raise InvalidInput(
-            f"{path} cannot go on so: {what}. As it was, --resume goes on; --weights {path} with another --output starts"
-            " a new training from its weights."
+            f"{path} cannot go on so: {what}. As it was, --resume goes on; --weights {path} with another --output"
+            " starts a new training from its weights."
         )
     if former == now:
         return content, note
