@@ -32,13 +32,18 @@ def one_model(*names: str | None, type_next: str) -> str:
 
     type_next: a command line with a model. Raises `InvalidInput` for none, and for two that differ.
     """
-    given = {name if name in VARIANTS else str(Path(name).resolve()): name for name in names if name}
+    given = [name for name in names if name]
     if not given:
         raise InvalidInput(f"no model is named: {type_next}.")
-    first, *others = given.values()
+    first, *others = given
+    others = [name for name in others if name != first and (name in VARIANTS or not _is_same(name, first))]
     if others:
         raise InvalidInput(f"{first} and {others[0]} are two models: name one of them.")
     return first
+
+
+def _is_same(one: str, other: str) -> bool:
+    return other not in VARIANTS and Path(one).resolve() == Path(other).resolve()
 
 
 def model_and_other(model: str, other: str, options: Sequence[str], type_next: str) -> tuple[str, str]:
@@ -192,7 +197,8 @@ def _missing(path: Path, otherwise: str) -> str:
     variants = variants if len(variants) == 1 else get_close_matches(plain, VARIANTS, 1, 0.8)
     models = [file.name for file in path.parent.glob("[!.]*") if file.is_dir() or _is_called_model(file)]
     files = [str(path.with_name(name)) for name in get_close_matches(path.name, models, 1, 0.8)]
-    hint = f"Did you mean {' or '.join(files + variants)}?" if files or variants else otherwise
+    meant = list(dict.fromkeys(files + variants))
+    hint = f"Did you mean {' or '.join(meant)}?" if meant else otherwise
     return f"{path} does not exist. {hint}"
 
 
