@@ -111,7 +111,7 @@ def test_upper_case_models_are_what_they_are_in_lower_case(
 ) -> None:
     folder = artifact.folder
     if target != "onnx":
-        spec = replace(small_spec, input_size=(64, 96), decoded=target != "ncnn", uint8_input=target != "ncnn")
+        spec = replace(small_spec, decoded=target != "ncnn")
         folder = write_artifact(seeded_nano, spec, target, tmp_path / "artifacts", images[:1]).folder
     upper = tmp_path / "upper"
     upper.mkdir()
