@@ -10,31 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from runtimes.errors import InvalidInput
-from runtimes.load import RUNTIMES
+from runtimes.load import is_checkpoint
 from runtimes.runtime import Runtime
 from yolox_deploy.console import require
-from yolox_deploy.evaluate import CHECKPOINT_SUFFIXES
-from yolox_deploy.model.variants import VARIANTS
 from yolox_deploy.options import ForeignOptions, open_artifact
-
-
-def find_weights(model: str, dry_run: bool = False) -> Path:
-    """The checkpoint that an argument names: a file, or a variant, whose official weights are downloaded once.
-
-    Raises `InvalidInput` for anything else; a dry run downloads nothing (see `official_weights`).
-    """
-    if model in VARIANTS:
-        from yolox_deploy.model.download import official_weights
-
-        return official_weights(model, dry_run)
-    path = Path(model)
-    if (path / "spec.json").exists() or path.suffix in RUNTIMES:
-        raise InvalidInput(f"{model} is an artifact: name the checkpoint that it was made from.")
-    if path.suffix not in CHECKPOINT_SUFFIXES:
-        raise InvalidInput(f"{model} is neither a checkpoint nor one of {', '.join(VARIANTS)}.")
-    if not path.is_file():
-        raise InvalidInput(f"{path} does not exist.")
-    return path
 
 
 def open_reference(path: Path, foreign: ForeignOptions, input_size: tuple[int, int] | None = None) -> Runtime:
@@ -43,7 +22,7 @@ def open_reference(path: Path, foreign: ForeignOptions, input_size: tuple[int, i
     foreign: what the file itself does not say. input_size: (height, width), of checkpoints only. Raises `InvalidInput`
     for an artifact with NMS or TopK in the graph, which hides the anchors that it drops.
     """
-    if path.suffix in CHECKPOINT_SUFFIXES:
+    if is_checkpoint(path):
         require("torch")
         from yolox_deploy.model.open import open_checkpoint
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,11 @@ RUNTIMES: dict[str, Callable[..., Runtime]] = {
     ".rtx": TensorRTRTXRuntime,
 }
 
+# What checkpoints are called; others are known by their content (see `is_checkpoint`).
+CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".pth.tar", ".pt.tar")
+# How PyTorch's files begin that are no archive, and any other of Python's pickles.
+PICKLE_STARTS = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
+
 
 def load(
     artifact: str | Path,
@@ -47,7 +53,7 @@ def load(
     option that the backend has not, `MissingBackend` where the backend's package is missing.
     """
     path = model_file(artifact)
-    runtime = RUNTIMES[path.suffix]
+    runtime = RUNTIMES[path.suffix.lower()]
     known = [name for name in inspect.signature(runtime).parameters if name not in ("path", "spec", "streams")]
     unknown = sorted(set(backend_options) - set(known))
     if unknown:
@@ -59,7 +65,29 @@ def load(
 
 def is_artifact(path: Path) -> bool:
     """Whether a path may be an artifact, as not everything is that `export` writes into its folder: a map, say."""
-    return path.suffix not in (".json", ".log")
+    return path.suffix.lower() not in (".json", ".log")
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a path is the checkpoint of a training: by its name in any case, else by how the file begins.
+
+    It may be missing or damaged; whoever reads it says so.
+    """
+    if path.name.lower().endswith(CHECKPOINT_SUFFIXES):
+        return True
+    if path.suffix.lower() in RUNTIMES or not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            start = file.read(2)
+        if start in PICKLE_STARTS:
+            return True
+        if start != b"PK":
+            return False
+        with zipfile.ZipFile(path) as archive:
+            return any(name.split("/")[-1] == "data.pkl" for name in archive.namelist())
+    except Exception:  # a damaged archive can end in almost any of Python's errors
+        return False
 
 
 def aside(folder: Path) -> Path:
@@ -80,9 +108,9 @@ def model_file(artifact: str | Path) -> Path:
     path = _standing(Path(artifact))
     known = ", ".join(RUNTIMES)
     if path.is_dir():
-        found = sorted(file for file in path.iterdir() if file.suffix in RUNTIMES)
-        compiled = [file for file in found if file.suffix != ".onnx"]  # an engine lies beside what it was built from
-        found = compiled or found
+        found = sorted(file for file in path.iterdir() if file.suffix.lower() in RUNTIMES)
+        # An engine lies beside what it was built from.
+        found = [file for file in found if file.suffix.lower() != ".onnx"] or found
         if len(found) != 1:
             inside = not found and any(path.glob("*/spec.json"))
             what = f"name the artifacts in it: {path}/*" if inside else f"give the file itself ({known})"
@@ -90,8 +118,8 @@ def model_file(artifact: str | Path) -> Path:
         return found[0]
     if not path.exists():
         raise InvalidInput(f"{path} does not exist.")
-    if path.suffix in (".pth", ".pt", ".ckpt", ".safetensors"):
-        raise InvalidInput(f"{path} is a checkpoint: yolox-deploy export --weights {path} makes artifacts of it.")
-    if path.suffix not in RUNTIMES:
+    if is_checkpoint(path):
+        raise InvalidInput(f"{path} is a checkpoint: yolox-deploy export {path} makes artifacts of it.")
+    if path.suffix.lower() not in RUNTIMES:
         raise InvalidInput(f"{path} is not a model file that a runtime reads ({known}).")
     return path

@@ -17,6 +17,7 @@ from .ncnn_format import Weights, read_model
 from .ncnn_graph import INPUT, OUTPUT, output_shape
 from .postprocess import Floats
 from .preprocess import empty_input
+from .proof import weights_beside
 from .runtime import Request, check_input, check_threads, spec_beside
 from .spec import ModelSpec
 
@@ -141,7 +142,7 @@ def open_net(path: Path, threads: int | None = None, bf16: bool = False) -> Any:
     net.opt.use_bf16_storage = bf16
     if threads is not None:
         net.opt.num_threads = min(threads, os.cpu_count() or 1)
-    if net.load_param(str(path)) or net.load_model(str(path.with_suffix(".bin"))):
+    if net.load_param(str(path)) or net.load_model(str(weights_beside(path))):
         raise InvalidInput(f"this version of NCNN cannot load {path}: export it again.")
     return net
 

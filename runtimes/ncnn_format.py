@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from .errors import InvalidInput
 from .json_file import check_regular
+from .proof import weights_beside
 
 MAGIC = "7767517"
 CONVOLUTIONS = ("Convolution", "ConvolutionDepthWise")
@@ -146,7 +147,7 @@ def read_model(param: Path) -> tuple[list[Layer], dict[str, Weights]]:
         layers = parse_param(_read(param).decode("ascii"))
     except (UnicodeDecodeError, InvalidInput) as error:
         raise InvalidInput(f"{param} is damaged or no NCNN graph: {error}") from None
-    path = param.with_suffix(".bin")
+    path = weights_beside(param)
     try:
         return layers, parse_bin(_read(path), layers)
     except InvalidInput as error:

@@ -17,6 +17,7 @@ from .cores import threads_of
 from .errors import InvalidInput, MissingBackend, UserError
 from .json_file import check_regular
 from .preprocess import empty_input
+from .proof import weights_beside
 from .runtime import Request, check_graph, check_input, check_threads, one_spec
 from .spec import ModelSpec
 
@@ -197,7 +198,7 @@ def _check_precision(compiled: Any, device: str, precision: str) -> None:
 
 
 def _read(core: Any, path: Path) -> Any:
-    weights = path.with_suffix(".bin")
+    weights = weights_beside(path)
     for file in (path, weights):
         check_regular(file)
     if not weights.exists():

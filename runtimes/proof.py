@@ -20,9 +20,15 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
+def weights_beside(model: Path) -> Path:
+    """The weights of an OpenVINO or NCNN model: `.bin`, or `.BIN` where that is what is there."""
+    lower, upper = model.with_suffix(".bin"), model.with_suffix(".BIN")
+    return upper if upper.exists() and not lower.exists() else lower
+
+
 def proven_files(folder: Path) -> dict[str, str]:
     """Name and hash of each model file in an artifact's folder."""
-    return {file.name: sha256_file(file) for file in sorted(folder.iterdir()) if file.suffix in PROVEN_SUFFIXES}
+    return {file.name: sha256_file(file) for file in sorted(folder.iterdir()) if file.suffix.lower() in PROVEN_SUFFIXES}
 
 
 def check_proven(model: Path) -> None:
@@ -36,9 +42,9 @@ def check_proven(model: Path) -> None:
     files = read_json_object(record).get("files")
     if not isinstance(files, dict):
         raise InvalidInput(f"{record} is damaged: its files are no names with hashes. Export again.")
-    for file in (model, model.with_suffix(".bin")):
+    for file in (model, weights_beside(model)):
         check_regular(file)
-        if file.suffix not in PROVEN_SUFFIXES or not file.exists():
+        if file.suffix.lower() not in PROVEN_SUFFIXES or not file.exists():
             continue
         if file.name not in files:
             raise InvalidInput(f"{record} does not name {file.name}: it is of another model. Export again.")

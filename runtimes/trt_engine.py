@@ -89,8 +89,8 @@ def write_engine(engine: Path, options: BuildOptions, timing_cache: Path | None 
     Raises `MissingBackend` where there is no GPU (TensorRT-RTX needs none), `InvalidInput` where the graph cannot be
     built.
     """
-    trt = library(LIBRARIES[engine.suffix])
-    gpu = building_gpu(engine.suffix, device)
+    trt = library(LIBRARIES[engine.suffix.lower()])
+    gpu = building_gpu(engine.suffix.lower(), device)
     onnx = engine.with_name("model.onnx").read_bytes()
     start = time.monotonic()
     built = build_engine(trt, onnx, options, gpu, timing_cache)
@@ -169,7 +169,7 @@ def rebuild(engine: Path, device: int = 0) -> EngineInfo:
     Raises `InvalidInput` where `model.onnx` is missing beside it, or is not the one that it was built from.
     """
     onnx = engine.with_name("model.onnx")
-    if engine.suffix not in LIBRARIES:
+    if engine.suffix.lower() not in LIBRARIES:
         raise InvalidInput(f"{engine} names no engine: those end in {' or '.join(LIBRARIES)}.")
     if not onnx.exists():
         raise InvalidInput(f"{engine} cannot be built: there is no {onnx.name} beside it.")

@@ -94,7 +94,7 @@ def test_the_whole_command(scenes: Path, tmp_path: Path, capsys: pytest.CaptureF
         (["{artifact}", "--reference", "{artifact}", "--baseline", "nothing"], "does not take part"),
         (["{artifact}", "--reference", "{artifact}", "--rounds", "0"], "--rounds must be at least 1"),
         (["nowhere", "--reference", "{artifact}"], "nowhere does not exist"),
-        (["--export", "yolox-q"], "neither a checkpoint nor one of"),
+        (["--export", "yolox-q"], "yolox-q does not exist. Did you mean yolox-"),
         (["--export", "nowhere.pth"], "nowhere.pth does not exist"),
         (["--export", "{weights}", "--data", "nowhere"], "nowhere"),
         (["--export", "{weights}", "--baseline", "onnx bf8"], "does not take part"),

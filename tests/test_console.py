@@ -90,8 +90,9 @@ def test_the_list_of_commands(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
             "Missing value for argument '--input-size'. Expected 2 values.",
         ),
         (["train", "--data", "d", "--input-size", "a", "b"], "Error parsing --input-size"),
-        (["evaluate"], "Missing from yolox-deploy evaluate: MODEL"),
-        (["detect", "--artifact"], "Missing value for argument 'artifact'"),
+        (["evaluate"], "Missing from yolox-deploy evaluate: --data"),
+        (["detect", "--model"], "Missing value for argument '--model/--weights'"),
+        (["export", "--target", "onnx", "tests"], "A file or a folder goes before the options."),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else None,
 )

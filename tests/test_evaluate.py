@@ -154,7 +154,8 @@ def test_data_that_is_no_coco_set(changes: dict[str, Any], says: str, tmp_path: 
 
 def test_a_folder_without_annotations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "figures.json"
-    assert evaluate.main(["x.onnx", "--data", str(tmp_path), "--json", str(output)]) == 1
+    (tmp_path / "x.onnx").touch()
+    assert evaluate.main([str(tmp_path / "x.onnx"), "--data", str(tmp_path), "--json", str(output)]) == 1
     assert "annotations/instances_" in capsys.readouterr().err
     assert not output.exists()
 

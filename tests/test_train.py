@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +25,8 @@ from yolox_deploy.model.checkpoint import read_checkpoint
 from yolox_deploy.model.safe_load import safe_load
 from yolox_deploy.training.engine import Engine
 from yolox_deploy.training.loss import Losses
+from yolox_deploy.training.recipe import Augmentation, Recipe
+from yolox_deploy.training.schedule import Schedule
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["--model", "yolox-nano", "--input-size", "64", "64", "--multi-scale", "64", "96", "--batch", "4"]
@@ -479,17 +483,156 @@ def test_a_training_is_neither_replaced_nor_mixed_with_another(
     before = (trained / "last.pth").read_bytes()
     assert run(squares, trained) == 1
     assert "--resume goes on with it, --overwrite replaces it" in capsys.readouterr().err
-    assert run(squares, trained, "--resume", "--epochs", "4") == 1
-    assert "its epochs was 3, and would be 4" in capsys.readouterr().err
+    assert run(squares, trained, "--resume", "--seed", "4", "--batch", "6") == 1
+    error = capsys.readouterr().err
+    assert "its seed was 0, and would be 4; its batch was 4, and would be 6" in error and error.count("\n") == 1
+    assert f"--weights {trained / 'last.pth'} with another --output" in error
+    assert run(squares, trained, "--resume", "--no-augmentation-epochs", "2") == 1
+    assert "its no-augmentation-epochs was 1, and would be 2" in capsys.readouterr().err
+    assert run(squares, trained, "--resume", "--epochs", "2") == 1
+    assert "3 of 3 epochs done, and --epochs 2 leaves nothing to train" in capsys.readouterr().err
     assert (trained / "last.pth").read_bytes() == before
+
+
+@pytest.fixture
+def finished(trained: Path, tmp_path: Path) -> Path:
+    """A copy of the training of three epochs, to go on with."""
+    return Path(shutil.copytree(trained, tmp_path / "finished"))
+
+
+def test_a_finished_training_goes_on_to_more_epochs(
+    squares: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the schedule of the longer training, with all that was learned; and once more, as any other."""
+    former = safe_load(finished / "last.pth")
+    assert run(squares, finished, "--resume", "--epochs", "5") == 0
+    printed = capsys.readouterr().out
+    assert "was to have 3 epochs. From here on, in epoch 4" in printed and "finished: 5 of 5 epochs" in printed
+    content, history = safe_load(finished / "last.pth"), json.loads((finished / "history.json").read_text())
+    assert content["recipe"]["epochs"] == 5
+    assert content["progress"]["changes"] == [{"step": 9, "from": 3, "to": 5}]
+    assert [record["epochs"] for record in history] == [3, 3, 3, 5, 5]
+    assert [record["losses"]["l1"] > 0 for record in history] == [False, False, True, False, True]  # the last of each
+    assert_same(history[:3], former["progress"]["history"])
+    recipe = Recipe(**{**content["recipe"], "augmentation": Augmentation(**content["recipe"]["augmentation"])})
+    rates = [Schedule(recipe, 3).learning_rate(step) for step in (11, 14)]
+    assert [record["learning_rate"] for record in history[3:]] == pytest.approx(rates)
+    assert content["progress"]["step"] == 15 and content["ema_updates"] == 15
+    assert run(squares, finished, "--resume", "--epochs", "5") == 0
+    assert "From here on" not in (printed := capsys.readouterr().out) and "finished: 5 of 5 epochs" in printed
+    assert_same(safe_load(finished / "last.pth"), content)
+
+
+def test_more_epochs_before_the_first_step_are_the_longer_training(
+    squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a change leaves is bit for bit what a training of that many epochs has."""
+    step = Engine.step
+
+    def interrupted(engine: Engine, parts: Sequence[Batch]) -> list[Losses]:
+        losses = step(engine, parts)
+        os.kill(os.getpid(), signal.SIGINT)
+        return losses
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "step", interrupted)
+        assert run(squares, tmp_path / "changed", "--epochs", "9") == 130  # in the first step, with a rate of 0
+    assert run(squares, tmp_path / "changed", "--resume", "--epochs", "2") == 0  # fewer than planned, more than done
+    assert run(squares, tmp_path / "whole", "--epochs", "2") == 0
+    found, expected = (safe_load(tmp_path / name / "last.pth") for name in ("changed", "whole"))
+    assert found["progress"]["changes"] == [{"step": 1, "from": 9, "to": 2}]
+    for name in ("model", "raw_model", "optimizer", "ema_updates"):
+        assert_same(found[name], expected[name])
+
+
+def test_patience_and_more_epochs(
+    squares: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    still = ["--learning-rate", "1e-12", "--epochs", "9"]
+    assert run(squares, tmp_path / "run", *still, "--patience", "2") == 0
+    assert "ended early: 3 of 9 epochs, by --patience 2" in capsys.readouterr().out
+    best = (tmp_path / "run" / "best.pth").read_bytes()
+    again = [*still, "--epochs", "12", "--resume"]
+    assert run(squares, tmp_path / "run", *again, "--patience", "2") == 0
+    assert "ended early: 3 of 12 epochs" in capsys.readouterr().out
+    assert run(squares, tmp_path / "run", *again, "--patience", "3") == 0
+    assert "ended early: 4 of 12 epochs" in capsys.readouterr().out
+    assert (tmp_path / "run" / "best.pth").read_bytes() == best
+
+
+def test_a_training_of_before_the_change_goes_on(squares: Path, finished: Path) -> None:
+    """Whose checkpoints do not note how many epochs there were to be, nor changes of that."""
+    content = safe_load(finished / "last.pth")
+    del content["progress"]["changes"]
+    for record in content["progress"]["history"]:
+        del record["epochs"]
+    torch.save(content, finished / "last.pth")
+    assert run(squares, finished, "--resume", "--epochs", "4") == 0
+    history = json.loads((finished / "history.json").read_text())
+    assert [record["epochs"] for record in history] == [None, None, None, 4]
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_few_epochs_need_no_other_option(
+    epochs: int, squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["yolox-nano", "--data", str(squares), "--output", str(tmp_path), "--epochs", str(epochs), *SMALL[2:]]
+    assert train.main([*command, "--logger", "--workers", "0"]) == 0
+    says = f"--epochs {epochs} shortens the recipe: --warmup-epochs {epochs / 10} (of 5), --no-augmentation-epochs 0"
+    printed = capsys.readouterr().out
+    assert says in printed and "yolox-nano starts from random weights" in printed
+    assert safe_load(tmp_path / "last.pth")["recipe"]["warmup_epochs"] == epochs / 10
+
+
+@pytest.mark.parametrize("place", ["first", "last", "option"])
+def test_the_model_goes_first_last_or_after_an_option(
+    place: str, squares: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The variant, and with it the recipe, are those of the checkpoint; of a folder, best.pth is taken."""
+    model = str(trained if place == "last" else trained / "best.pth")
+    words = {"first": [model], "last": [], "option": ["--weights", model]}[place]
+    rest = ["--data", str(squares), "--output", str(tmp_path / "run"), "--dry-run", "--epochs", "2"]
+    assert train.main([*words, *rest, "--json", str(tmp_path / "plan"), *([model] if place == "last" else [])]) == 0
+    plan, printed = json.loads((tmp_path / "plan").read_text()), capsys.readouterr()
+    assert (plan["model"], plan["input_size"]) == ("yolox-nano", [416, 416])
+    assert f"starting from {trained / 'best.pth'}" in printed.out and "random weights" not in printed.out
+    assert printed.err.count("its best.pth is taken") == (place == "last")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["yolox-s", "--model", "yolox-m"], "yolox-s and yolox-m are two models"),
+        (["{best}", "--weights", "{other}"], "are two models: name one of them"),
+        (["{best}", "--model", "yolox-s"], "holds a yolox-nano, not the yolox-s"),
+        (["{best}", "--pretrained"], "exclude each other"),
+        (["yolox_s"], "yolox_s does not exist. Did you mean yolox-s?"),
+        (["{tmp}/data.yaml"], "a data set is named by --data"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_models_to_start_from_that_are_refused(
+    words: list[str], says: str, squares: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(trained / "last.pth", tmp_path / "other.pth")
+    (tmp_path / "data.yaml").write_text("train: images\n")
+    places = {"best": trained / "best.pth", "other": tmp_path / "other.pth", "tmp": tmp_path}
+    words = [word.format(**places) for word in words]
+    assert train.main([*words, "--data", str(squares), "--output", str(tmp_path / "run")]) == 1
+    error = capsys.readouterr().err
+    assert says in error and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_help_shows_the_recipe_of_the_model(capsys: pytest.CaptureFixture[str]) -> None:
     sizes = {}
     for model in ("yolox-nano", "yolox-s"):
-        with pytest.raises(SystemExit):
-            train.main(["--model", model, "--help"])
-        sizes[model] = "416 416" in capsys.readouterr().out
+        for words in (["--model", model, "--epochs", "20"], ["--epochs", "20", model]):
+            with pytest.raises(SystemExit):
+                train.main([*words, "--help"])
+            printed = capsys.readouterr().out
+            sizes[model] = "416 416" in printed
+            assert re.search(r"--warmup-epochs FLOAT\s[\s\S]{0,200}?\(default:\s+\W?\s*2\.0\)", printed)
     assert sizes == {"yolox-nano": True, "yolox-s": False}
 
 

@@ -7,27 +7,31 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-import tyro
+from typing import TYPE_CHECKING, Any, Literal
 
 from runtimes.errors import InvalidInput
 from runtimes.spec import is_name
 
 from .console import require, run
 from .files import check_output_file
+from .model_argument import FirstModel, ModelOption, find_checkpoint, one_model
 from .options import Json, default_class_names
 
 if TYPE_CHECKING:
     from .model.checkpoint import Checkpoint
 
 
+TYPE_NEXT = "yolox-deploy checkpoint FILE, with a checkpoint or a variant's name"
+
+
 @dataclass(frozen=True)
 class CheckpointConfig:
     """Say what a checkpoint holds; convert it to the official format, mmdetection's or safetensors."""
 
-    file: Annotated[Path, tyro.conf.Positional]
-    """Checkpoint: official .pth, mmdetection 2.x or 3.x, .safetensors."""
+    file: FirstModel = ""
+    """Checkpoint: official .pth, mmdetection 2.x or 3.x, .safetensors; or a variant's name for the official weights."""
+    weights: ModelOption = ()
+    """The same as FILE."""
     convert: Literal["official", "mmdet", "safetensors"] | None = None
     """Convert to this format: the first two without loss, safetensors with the weights in float16."""
     output: Path | None = None
@@ -93,16 +97,17 @@ def command(config: CheckpointConfig) -> dict[str, Any]:
     require("torch")
     from .model.checkpoint import read_checkpoint, save_checkpoint
 
+    file = one_model(config.file, *config.weights, type_next=TYPE_NEXT)
     if (config.convert is None) != (config.output is None):
         formats = "official|mmdet|safetensors"
         raise InvalidInput(f"--convert and --output go together: --convert {formats} --output FILE.")
-    if config.convert == "safetensors" and config.output is not None and config.output.suffix != ".safetensors":
+    if config.convert == "safetensors" and config.output is not None and config.output.suffix.lower() != ".safetensors":
         raise InvalidInput(f"{config.output} must end in .safetensors, which is how it is known when it is read.")
     if config.output is not None:
         check_output_file(config.output, "--output")
         if config.output.exists() and not config.overwrite:
             raise InvalidInput(f"{config.output} exists already: --overwrite replaces it, or choose another --output.")
-    checkpoint = read_checkpoint(config.file)
+    checkpoint = read_checkpoint(find_checkpoint(file))
     found = facts(checkpoint)
     print(describe(found))
     if config.convert is not None and config.output is not None:

@@ -7,7 +7,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,12 +26,15 @@ from .drawing import draw, write_picture
 from .files import check_output_folder
 from .gallery import PAGE, Gallery, check_room, show, writing_gallery
 from .json_output import NotPassed
+from .model_argument import FirstModel, ModelOption, find_artifact, model_and_other
 from .options import ForeignOptions, Json, check_positive, check_thresholds, open_artifact
 from .results import Results, writing_results
 from .video import VIDEO_SUFFIXES, detect_video, open_video
 
+TYPE_NEXT = "yolox-deploy detect ARTIFACT SOURCE, with the folder that export wrote, and an image or a video"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class DetectConfig:
     """Find objects in images or video, with pictures and a JSON file.
 
@@ -40,10 +43,12 @@ class DetectConfig:
     frame for video.
     """
 
-    artifact: Annotated[Path, tyro.conf.Positional]
+    artifact: FirstModel = ""
     """Artifact: its folder, or the model file in it."""
-    source: Annotated[str, tyro.conf.Positional]
+    source: Annotated[str, tyro.conf.Positional] = ""
     """Image, folder, glob pattern (in quotes), video file, or camera number."""
+    weights: ModelOption = ()
+    """The same as ARTIFACT; then SOURCE stands alone."""
     output: Path = Path("detections")
     """Folder to write to."""
     score_threshold: float = 0.25
@@ -67,6 +72,8 @@ class DetectConfig:
 
 
 def command(config: DetectConfig) -> dict[str, Any]:
+    artifact, source = model_and_other(config.artifact, config.source, config.weights, TYPE_NEXT)
+    config = replace(config, source=source)
     check_thresholds(score_threshold=config.score_threshold, nms_threshold=config.nms_threshold)
     check_positive(batch=config.batch, threads=config.threads, streams=config.streams)
     check_positive(max_frames=config.max_frames)
@@ -79,7 +86,7 @@ def command(config: DetectConfig) -> dict[str, Any]:
     video = video_path(config, camera) if is_video else None
     streams = config.streams or (1 if camera else None)
     with open_artifact(
-        config.artifact, config.foreign, config.score_threshold, config.nms_threshold, config.threads, streams
+        find_artifact(artifact), config.foreign, config.score_threshold, config.nms_threshold, config.threads, streams
     ) as detector:
         capture = open_video(config.source, camera) if is_video else None
         with only_here(config.output / ".detect.lock", f"another process detects into {config.output}: wait for it."):

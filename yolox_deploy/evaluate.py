@@ -14,23 +14,27 @@ from tqdm import tqdm
 from runtimes.detections import Detections
 from runtimes.detector import Detector
 from runtimes.errors import InvalidInput
+from runtimes.load import is_checkpoint
 from runtimes.spec import ModelSpec
 
 from .console import require, run
 from .data.dataset import Dataset
 from .data.open import open_evaluable
 from .evaluator import CocoFigures, coco_evaluation
+from .model_argument import FirstModel, ModelOption, find_model, one_model
 from .options import ForeignOptions, InputSize, Json, check_positive, check_thresholds, open_artifact
 
-CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
+TYPE_NEXT = "yolox-deploy evaluate MODEL --data PATH, with an artifact, a checkpoint or a variant's name"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
     """COCO's twelve AP and AR figures of an artifact or a checkpoint."""
 
-    model: Annotated[Path, tyro.conf.Positional]
-    """Artifact (its folder, or the model file in it) or checkpoint (.pth)."""
+    model: FirstModel = ""
+    """Artifact (its folder, or the model file in it), checkpoint, or a variant's name for the official weights."""
+    weights: ModelOption = ()
+    """The same as MODEL."""
     data: Path
     """Data set: a COCO or Pascal VOC folder, or a folder or YAML in YOLO's layout."""
     split: str | None = None
@@ -88,15 +92,15 @@ def match_categories(spec: ModelSpec, dataset: Dataset) -> tuple[int, ...]:
     )
 
 
-def open_model(config: EvaluateConfig) -> Detector:
+def open_model(config: EvaluateConfig, model: Path) -> Detector:
     """The detector for an artifact or a checkpoint."""
-    if config.model.suffix not in CHECKPOINT_SUFFIXES:
+    if not is_checkpoint(model):
         if config.input_size is not None:
             raise InvalidInput("--input-size is for checkpoints; an artifact has its own.")
         if config.device != "cpu":
             raise InvalidInput("--device is for checkpoints.")
         return open_artifact(
-            config.model,
+            model,
             config.foreign,
             config.score_threshold,
             config.nms_threshold,
@@ -109,7 +113,7 @@ def open_model(config: EvaluateConfig) -> Detector:
     from .model.open import open_checkpoint
 
     return Detector(
-        open_checkpoint(config.model, config.foreign, config.input_size, config.device, config.threads),
+        open_checkpoint(model, config.foreign, config.input_size, config.device, config.threads),
         config.score_threshold,
         config.nms_threshold,
     )
@@ -119,8 +123,9 @@ def command(config: EvaluateConfig) -> dict[str, Any]:
     require("hotcoco")
     check_thresholds(score_threshold=config.score_threshold, nms_threshold=config.nms_threshold)
     check_positive(batch=config.batch, threads=config.threads, streams=config.streams)
+    model = find_model(one_model(config.model, *config.weights, type_next=TYPE_NEXT))
     dataset = open_evaluable(config.data, () if config.split is None else (config.split,))
-    with open_model(config) as detector:
+    with open_model(config, model) as detector:
         figures = evaluate(detector, dataset, config.batch)
     print(figures)
     return asdict(figures)

@@ -21,8 +21,8 @@ from .data.images import ImageFiles, find_images
 from .data.open import open_evaluable
 from .data.shapes import shapes_images
 from .files import check_output_folder
-from .model.download import official_weights
 from .model.variants import VariantName
+from .model_argument import FirstModel, find_checkpoint, variant_and_weights
 from .options import VARIANT, ClassNames, Images, InputSize, Json, check_positive
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 Target = Literal["onnx", "openvino", "ncnn", "trt", "trt-rtx", "web"]
 
 GENERATED_IMAGES = 8
+TYPE_NEXT = "yolox-deploy export MODEL, with a checkpoint or a variant's name (official weights)"
 
 # Their graphs end before the box decoding; the runtime decodes the few boxes that pass the threshold.
 RAW_TARGETS = {"ncnn"}
@@ -67,11 +68,13 @@ class ExportConfig:
     It is written only if the file, loaded afresh, gives the detections of the PyTorch model.
     """
 
+    source: Annotated[FirstModel, tyro.conf.arg(metavar="[MODEL]")] = ""
+    """What to export: a checkpoint (official, mmdetection's, of `train`), the folder of a training (its best.pth), or a
+    variant's name (official weights, downloaded once)."""
     model: Annotated[VariantName | None, VARIANT] = None
-    """Which YOLOX: yolox-nano, -tiny, -s, -m, -l, -x or -darknet53. Without --weights, the official weights are
-    downloaded; with it, the file must hold this one."""
+    """Which YOLOX: yolox-nano, -tiny, -s, -m, -l, -x or -darknet53; a checkpoint must hold this one."""
     weights: Path | None = None
-    """Checkpoint: official .pth, mmdetection 2.x or 3.x."""
+    """Checkpoint; the same as MODEL."""
     target: tuple[Target, ...] = ("onnx",)
     """What to export to."""
     precision: tuple[Precision, ...] = ("fp32",)
@@ -125,17 +128,11 @@ def open_trained(config: ExportConfig) -> TrainedModel:
             raise InvalidInput("--seeded and --weights exclude each other.")
         model = seeded_model(config.model or "yolox-nano", config.num_classes or 80)
     else:
-        checkpoint = read_checkpoint(config.weights or download(config.model, config.dry_run))
+        checkpoint = read_checkpoint(config.weights or find_checkpoint(str(config.model), config.dry_run))
         checkpoint.require(config.model, config.num_classes)
         model = checkpoint.build()
     name = config.name or (f"{model.variant}-seeded" if config.seeded else model.variant)
     return describe(model, checkpoint, name, config.input_size, config.class_names, config.preprocessing)
-
-
-def download(variant: VariantName | None, dry_run: bool) -> Path:
-    if variant is None:
-        raise InvalidInput("say what to export: --model NAME for official weights, --weights FILE for your own.")
-    return official_weights(variant, dry_run)
 
 
 def artifact_spec(reference: ModelSpec, config: ExportConfig, target: Target, precision: Precision) -> ModelSpec:
@@ -196,6 +193,9 @@ def check(config: ExportConfig) -> None:
 def plan(config: ExportConfig) -> Jobs:
     """What is to be written, all of it checked. Raises for what can be known to be wrong; writes nothing."""
     check(config)
+    type_next = "" if config.seeded else TYPE_NEXT
+    variant, weights = variant_and_weights(config.source, config.model, config.weights, config.dry_run, type_next)
+    config = replace(config, source="", model=variant, weights=weights)
     from exporters.artifact import artifact_folder
     from exporters.replacement import present
     from exporters.targets import EXPORTERS

@@ -89,7 +89,7 @@ def open_artifact(
     spec = _foreign(path, foreign) if foreign.given else None
     options = {} if threads is None else {"threads": threads}
     if streams is None:
-        streams = GPU_STREAMS if path.suffix in LIBRARIES else streams_for(usable_cores())
+        streams = GPU_STREAMS if path.suffix.lower() in LIBRARIES else streams_for(usable_cores())
     return load(artifact, spec, score_threshold, nms_threshold, streams, **options)
 
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from functools import reduce
 from operator import or_
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import tyro
@@ -98,6 +99,8 @@ def named_choice(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | Non
         if wrong is not None:
             nearest = get_close_matches(wrong, choices, 1)
             meant = f" Did you mean {nearest[0]}?" if nearest else ""
+            if Path(wrong).exists():  # a model or a file that an option took for one of its values
+                meant = " A file or a folder goes before the options."
             raise ValueError(f"{wrong!r} is none of {', '.join(choices)}.{meant}")
         chosen = tuple(choices[word] for word in words)
         return chosen if many else chosen[0]
@@ -141,4 +144,4 @@ def _hinted(field: StructFieldSpec) -> StructFieldSpec:
 
 def hint(default: str) -> str:
     """What stands behind the help of an option. default: as text; "" where it is unset."""
-    return "" if default in ("", "True", "False") else f"(default: {default})"
+    return "" if default in ("", "''", "True", "False") else f"(default: {default})"

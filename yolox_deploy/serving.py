@@ -6,9 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-import tyro
+from typing import Any, Literal
 
 from exporters.serving.contract import open_served
 from exporters.serving.servers import SERVERS, write_serving
@@ -16,12 +14,16 @@ from runtimes.errors import InvalidInput
 
 from .console import run
 from .files import check_output_folder
+from .model_argument import FirstModel, ModelOption, find_artifact, one_model
 from .options import Json
 
 ServerName = Literal["triton", "deepstream", "ovms"]
 
 
-@dataclass(frozen=True)
+TYPE_NEXT = "yolox-deploy serving ARTIFACT --server triton, with the folder that export wrote"
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServingConfig:
     """Lay out an artifact for inference servers, each in a folder OUTPUT/<server>/ with a README.md.
 
@@ -29,8 +31,10 @@ class ServingConfig:
     configuration and the C++ source that reads the boxes. ovms: OpenVINO Model Server's config.json and model.
     """
 
-    artifact: Annotated[Path, tyro.conf.Positional]
+    artifact: FirstModel = ""
     """Artifact: its folder, or the model file in it."""
+    weights: ModelOption = ()
+    """The same as ARTIFACT."""
     server: tuple[ServerName, ...]
     """Which servers."""
     output: Path = Path("serving")
@@ -42,6 +46,7 @@ class ServingConfig:
 
 
 def command(config: ServingConfig) -> dict[str, Any]:
+    artifact = one_model(config.artifact, *config.weights, type_next=TYPE_NEXT)
     check_output_folder(config.output, "--output")
     folders = {server: config.output / server for server in config.server}
     if not folders:
@@ -49,7 +54,7 @@ def command(config: ServingConfig) -> dict[str, Any]:
     for folder in folders.values():
         if folder.exists() and not config.overwrite:
             raise InvalidInput(f"{folder} exists: choose another --output, or replace it with --overwrite.")
-    served = open_served(config.artifact)
+    served = open_served(find_artifact(artifact))
     for server in folders:
         SERVERS[server].check(served)
     for server, folder in folders.items():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,8 +21,10 @@ from .data.dataset import MAX_LABELS, check_trainable, truncated
 from .data.open import check_readable, decodable, open_dataset
 from .files import check_output_folder
 from .model.variants import VARIANTS, VariantName
+from .model_argument import FirstModel, variant_and_weights, variant_in
 from .options import VARIANT, Json, check_positive
-from .training.recipe import Recipe, RecipeName, check_recipe, recipe_for, scaled_to
+from .parsing import parse
+from .training.recipe import Recipe, RecipeName, check_recipe, recipe_for, scaled_to, shortened_to, shortening
 
 PrecisionName = Literal["fp32", "bf16", "fp16"]
 Logger = Literal["tensorboard", "wandb", "mlflow"]
@@ -59,20 +63,23 @@ class HardwareOptions:
     """GiB that the cache of each process may take; what does not fit is read again each time."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Train YOLOX on your images. The options of the recipe show the model's own values.
 
-    OUTPUT receives best.pth and last.pth (official format; `yolox-deploy export --weights` takes either), previous.pth,
+    OUTPUT receives best.pth and last.pth (official format; `yolox-deploy export` takes either), previous.pth,
     for where last.pth is damaged, history.json, curves, pictures and results.json.
     """
 
+    source: Annotated[FirstModel, tyro.conf.arg(metavar="[MODEL]")] = ""
+    """What to train: a checkpoint to start from (official, mmdetection's, of `train`), the folder of a training (its
+    best.pth), or a variant's name, which starts from random weights without --pretrained."""
     data: Path
     """Data set: a COCO or Pascal VOC folder, or a folder or YAML in YOLO's layout."""
     model: Annotated[VariantName, VARIANT] = "yolox-s"
-    """Which YOLOX: yolox-nano, -tiny, -s, -m, -l, -x or -darknet53; with --weights, that of the checkpoint."""
+    """Which YOLOX: yolox-nano, -tiny, -s, -m, -l, -x or -darknet53; with a checkpoint, the file's own."""
     weights: Path | None = None
-    """Checkpoint to start from: official, mmdetection's, or one of ours."""
+    """Checkpoint to start from; the same as MODEL."""
     pretrained: bool = False
     """Start from the official weights of --model, downloaded once."""
     new_classes: bool = False
@@ -120,26 +127,41 @@ def defaults(arguments: Sequence[str]) -> TrainConfig:
     """The config that the command line is made of: its recipe is that of the model asked for, or of the checkpoint."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--model")
-    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--weights")
     parser.add_argument("--recipe")
     parser.add_argument("--input-size", type=int, nargs=2)
+    parser.add_argument("--epochs", type=int)
     try:
         asked, _ = parser.parse_known_args(arguments)
     except argparse.ArgumentError:  # which is said where all is parsed
         return TrainConfig(data=tyro.MISSING)
-    model = asked.model or (_variant_of(asked.weights) if asked.weights else TrainConfig.model)
+    named = _first_argument(arguments) or asked.weights
+    model = asked.model or (variant_in(named) if named else TrainConfig.model)
     known = model in VARIANTS and asked.recipe in (None, "official", "improved")
     recipe = recipe_for(model, asked.recipe or "official") if known else Recipe()
     if asked.input_size is not None:
         recipe = scaled_to(recipe, min(asked.input_size))
+    if asked.epochs is not None and asked.epochs > 0:
+        recipe = shortened_to(recipe, asked.epochs)
     return TrainConfig(data=tyro.MISSING, model=model if known else TrainConfig.model, recipe=recipe)
 
 
-def _variant_of(weights: Path) -> VariantName:
-    require("torch")
-    from .model.checkpoint import read_checkpoint
+def _first_argument(arguments: Sequence[str]) -> str:
+    """MODEL, which only the whole parser can tell from an option's value; "" where there is none, or an error that is
+    said where all is parsed."""
+    words = [word for word in arguments if word not in ("-h", "--help")]
+    silence = io.StringIO()
+    with contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence), contextlib.suppress(SystemExit):
+        return parse("yolox-deploy train", TrainConfig, words, TrainConfig(data=Path())).source
+    return ""
 
-    return read_checkpoint(weights).variant
+
+def started_from(config: TrainConfig) -> TrainConfig:
+    """With MODEL, --model and --weights in one. Raises `InvalidInput` where they differ."""
+    if config.pretrained and (config.weights is not None or config.source not in ("", *VARIANTS)):
+        raise InvalidInput("--pretrained and a checkpoint to start from (--weights) exclude each other.")
+    variant, weights = variant_and_weights(config.source, config.model, config.weights, config.dry_run)
+    return replace(config, source="", model=variant or config.model, weights=weights)
 
 
 def check(config: TrainConfig) -> None:
@@ -170,8 +192,6 @@ def check(config: TrainConfig) -> None:
             f"--batch {config.recipe.batch} cannot be divided among nodes x devices x accumulated batches, which are"
             f" {ways}: a multiple of {ways} can."
         )
-    if config.pretrained and config.weights is not None:
-        raise InvalidInput("--pretrained and --weights exclude each other.")
     check_output_folder(config.output, "--output")
     trained = any((config.output / name).exists() for name in ("last.pth", "previous.pth"))
     others = trained or (config.output / "best.pth").exists()
@@ -185,7 +205,17 @@ def check(config: TrainConfig) -> None:
         raise InvalidInput(f"there is nothing to resume: {config.output / 'last.pth'} does not exist.")
 
 
+def say_defaults(config: TrainConfig) -> None:
+    """Print what was not asked for in so many words: random weights, and a recipe that few epochs have shortened."""
+    shortened = shortening(config.recipe, recipe_for(config.model, config.recipe_name))
+    if shortened:
+        print(shortened)
+    if not (config.resume or config.weights or config.pretrained):
+        print(f"{config.model} starts from random weights; --pretrained starts from the official ones.")
+
+
 def command(config: TrainConfig) -> dict[str, Any] | None:
+    config = started_from(config)
     check(config)
     training = open_dataset(config.data, config.train_split, config.skip_unreadable)
     left_out = check_trainable(training)
@@ -206,6 +236,7 @@ def command(config: TrainConfig) -> dict[str, Any] | None:
             check_readable(dataset)
     if validation.class_names != training.class_names:
         raise InvalidInput(f"{validation.source} does not have the classes of {training.source}, in the same order.")
+    say_defaults(config)
     if config.dry_run:
         from .training.preview import preview
 

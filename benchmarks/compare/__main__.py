@@ -26,9 +26,10 @@ from yolox_deploy.data.open import open_evaluable
 from yolox_deploy.data.shapes import shapes_images
 from yolox_deploy.doctor import cpu
 from yolox_deploy.files import check_output_file
+from yolox_deploy.model_argument import ModelOption, find_checkpoint, find_model, one_model
 from yolox_deploy.options import ForeignOptions, Images, Json, check_positive
 
-from ..reference import find_weights, open_reference
+from ..reference import open_reference
 from .contenders import baseline_of, check_names, contenders_of
 from .export_first import ExportFirst, export_first
 from .speed import SpeedPlan
@@ -42,8 +43,11 @@ class CompareConfig:
 
     artifacts: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="ARTIFACT ...")] = ()
     """Artifacts: folders or model files; NAME=PATH gives one a name of your own."""
-    reference: Path | None = None
-    """What they have to equal: the checkpoint, or an artifact. With --export, that checkpoint."""
+    reference: str | None = None
+    """What they have to equal: the checkpoint, a variant's name (official weights), or an artifact. With --export,
+    that checkpoint."""
+    weights: ModelOption = ()
+    """The same as --reference."""
     data: Path | None = None
     """Labelled images to measure AP on: COCO, Pascal VOC or YOLO's layout."""
     split: str | None = None
@@ -85,7 +89,7 @@ def check(config: CompareConfig) -> None:
         require("hotcoco")
     if not config.artifacts and config.first.export is None:
         raise InvalidInput("name artifacts to compare, or --export MODEL to export some first.")
-    if config.reference is None and config.first.export is None:
+    if config.reference is None and not config.weights and config.first.export is None:
         raise InvalidInput("--reference says what the artifacts have to equal: a checkpoint, or an artifact.")
     if config.split is not None and config.data is None:
         raise InvalidInput("--split is for labelled images: --data PATH.")
@@ -113,11 +117,12 @@ def command(config: CompareConfig) -> dict[str, Any]:
     dataset = None if config.data is None else open_evaluable(config.data, splits)
     images = timed_images(config, dataset)
     exports = config.first.export
-    weights = None if exports is None else find_weights(exports, config.dry_run)
-    reference = config.reference or weights
-    assert reference is not None  # see `check`
-    if not reference.exists():
-        raise InvalidInput(f"--reference {reference} does not exist.")
+    weights = None if exports is None else find_checkpoint(exports, config.dry_run)
+    if config.reference is None and not config.weights and weights is not None:
+        reference = weights
+    else:
+        named_reference = one_model(config.reference, *config.weights, type_next="--reference MODEL")
+        reference = find_model(named_reference, config.dry_run)
     named = contenders_of(config.artifacts, config.threads, config.bf16) if config.artifacts else []
     planned = [] if exports is None else [f"{target} {precision}" for target, precision in config.first.jobs()]
     names = [*(contender.name for contender in named), *planned]

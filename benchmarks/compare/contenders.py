@@ -20,11 +20,11 @@ def contenders_of(arguments: Sequence[str], threads: int, bf16: bool) -> list[Co
         if not is_artifact(path):
             continue
         file = model_file(path)
-        options = {} if file.suffix in LIBRARIES else {"threads": threads}
+        options = {} if file.suffix.lower() in LIBRARIES else {"threads": threads}
         found.append(Contender(name or short_name(path), path, options))
-        if bf16 and file.suffix in BF16:
+        if bf16 and file.suffix.lower() in BF16:
             title = found[-1].name.removesuffix(" fp32") + " bf16"
-            found.append(Contender(title, path, {**options, **BF16[file.suffix]}))
+            found.append(Contender(title, path, {**options, **BF16[file.suffix.lower()]}))
     if not found:
         raise InvalidInput(f"none of {', '.join(arguments)} is an artifact.")
     check_names([contender.name for contender in found])

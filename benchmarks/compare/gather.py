@@ -16,13 +16,13 @@ from exporters.report import TOLERANCES
 from runtimes.detections import Detections
 from runtimes.detector import Detector
 from runtimes.errors import InvalidInput, UserError
-from runtimes.load import load
+from runtimes.load import is_checkpoint, load
 from runtimes.preprocess import Image
 from runtimes.proof import sha256_file
 from runtimes.spec import ModelSpec
 from yolox_deploy.accuracy import SCORE_THRESHOLD
 from yolox_deploy.data.dataset import Dataset
-from yolox_deploy.evaluate import CHECKPOINT_SUFFIXES, detect_all, match_categories
+from yolox_deploy.evaluate import detect_all, match_categories
 from yolox_deploy.evaluator import coco_evaluation
 from yolox_deploy.int8 import evenly
 from yolox_deploy.options import ForeignOptions
@@ -120,7 +120,7 @@ def open_standard(path: Path, foreign: ForeignOptions, size: tuple[int, int]) ->
 
     A checkpoint runs at any size, (height, width); raises `InvalidInput` for an artifact that has another.
     """
-    if path.suffix in CHECKPOINT_SUFFIXES:
+    if is_checkpoint(path):
         from yolox_deploy.model.checkpoint import read_checkpoint
 
         runtime = open_reference(path, foreign, size)
@@ -179,7 +179,7 @@ def make_row(
         name=contender.name,
         path=str(contender.artifact),
         sha256={file.name: sha256_file(file) for file in files},
-        target=files[0].suffix,
+        target=files[0].suffix.lower(),
         precision=spec.precision,
         computes=kind,
         options=contender.options,

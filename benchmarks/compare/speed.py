@@ -182,5 +182,5 @@ def batches_of(spec: ModelSpec) -> tuple[int, ...]:
 
 def stream_options(artifact: Path, streams: int, cores: int) -> dict[str, Any]:
     """The options of `runtimes.load` with which so many streams share the cores, or the GPU."""
-    engine = model_file(artifact).suffix in (".engine", ".rtx")
+    engine = model_file(artifact).suffix.lower() in (".engine", ".rtx")
     return {"streams": streams} if engine else {"streams": streams, "threads": cores // streams}

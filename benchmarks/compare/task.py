@@ -10,6 +10,7 @@ from runtimes.detector import Detector
 from runtimes.errors import InvalidInput
 from runtimes.load import load, model_file
 from runtimes.preprocess import Image
+from runtimes.proof import weights_beside
 from runtimes.spec import ModelSpec
 from runtimes.trt_engine import LIBRARIES
 from yolox_deploy.accuracy import SCORE_THRESHOLD
@@ -63,9 +64,9 @@ def size_text(spec: ModelSpec) -> str:
 def model_files(artifact: Path) -> list[Path]:
     """The model file of an artifact, and the weights where those are a file of their own."""
     file = model_file(artifact)
-    weights = file.with_suffix(".bin")
-    return [file, weights] if file.suffix in (".xml", ".param") and weights.exists() else [file]
+    weights = weights_beside(file)
+    return [file, weights] if file.suffix.lower() in (".xml", ".param") and weights.exists() else [file]
 
 
 def is_engine(artifact: Path) -> bool:
-    return model_file(artifact).suffix in LIBRARIES
+    return model_file(artifact).suffix.lower() in LIBRARIES

@@ -33,6 +33,7 @@ from yolox_deploy.files import check_output_file
 from yolox_deploy.json_output import NotPassed
 from yolox_deploy.model.checkpoint import read_checkpoint
 from yolox_deploy.model.open import TrainedModel, describe
+from yolox_deploy.model_argument import FirstModel, ModelOption, find_artifact, find_checkpoint, model_and_other
 from yolox_deploy.options import ForeignOptions, Json, open_artifact
 
 from .causes import Judge, explain_network
@@ -42,15 +43,19 @@ from .report import INPUT, OUTPUT, Divergence, Row, plot
 from .taps import TAPS, Seen, Tap
 from .walk import TOLERANCES, Layer, align, find_layers, relative_error, walk
 
+TYPE_NEXT = "yolox-deploy diverge CHECKPOINT ARTIFACT --image FILE"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class DivergeConfig:
     """Find the first layer in which an artifact differs from its checkpoint, and the cause."""
 
-    reference: Annotated[Path, tyro.conf.Positional]
-    """Checkpoint (.pth, .safetensors)."""
-    artifact: Annotated[Path, tyro.conf.Positional]
+    reference: FirstModel = ""
+    """Checkpoint, or a variant's name for the official weights."""
+    artifact: Annotated[str, tyro.conf.Positional] = ""
     """Artifact for ONNX Runtime, OpenVINO or NCNN: its folder, or the model file in it."""
+    weights: ModelOption = ()
+    """The same as REFERENCE; then ARTIFACT stands alone."""
     image: Path
     """Image that both run on."""
     input: Path | None = None
@@ -122,7 +127,7 @@ def diverge(
 def _tap(path: Path, spec: ModelSpec, fed: npt.NDArray[Any], bf16: bool) -> Seen:
     images = np.repeat(fed, spec.batch or 1, axis=0)
     check_input(images, spec)
-    seen = TAPS[path.suffix](path, images, bf16)
+    seen = TAPS[path.suffix.lower()](path, images, bf16)
     return seen if spec.nms else replace(seen, output=seen.output[:1])
 
 
@@ -135,11 +140,12 @@ def _errors(layers: Sequence[Layer], outputs: Mapping[str, Tensor], taps: Mappin
 
 def read_spec(path: Path, foreign: ForeignOptions) -> ModelSpec:
     """What an artifact promises, checked against its graph, whether or not it is the file that was proven."""
-    if path.suffix not in TAPS:
+    if path.suffix.lower() not in TAPS:
         raise InvalidInput(f"{path} does not show its layers: give the ONNX file that it was built from.")
-    runtime = (
-        open_artifact(path, foreign, 1.0, None, 1).runtime if foreign.given else RUNTIMES[path.suffix](path, threads=1)
-    )
+    if foreign.given:
+        runtime = open_artifact(path, foreign, 1.0, None, 1).runtime
+    else:
+        runtime = RUNTIMES[path.suffix.lower()](path, threads=1)
     runtime.close()
     return runtime.spec
 
@@ -155,14 +161,15 @@ def read_input(path: Path) -> npt.NDArray[Any]:
 
 
 def command(config: DivergeConfig) -> dict[str, Any]:
+    reference, artifact = model_and_other(config.reference, config.artifact, config.weights, TYPE_NEXT)
     if config.plot is not None:
         check_output_file(config.plot, "--plot")
         require("matplotlib")
-    path = model_file(config.artifact)
+    path = model_file(find_artifact(artifact))
     spec = read_spec(path, config.foreign)
-    checkpoint = read_checkpoint(config.reference)
+    checkpoint = read_checkpoint(find_checkpoint(reference))
     trained = describe(
-        checkpoint.build(), checkpoint, name=config.reference.stem, preprocessing=config.reference_preprocessing
+        checkpoint.build(), checkpoint, name=checkpoint.path.stem, preprocessing=config.reference_preprocessing
     )
     fed = None if config.input is None else read_input(config.input)
     result = diverge(trained, path, spec, read_image(config.image), fed, config.tolerance, config.bf16)
@@ -171,7 +178,7 @@ def command(config: DivergeConfig) -> dict[str, Any]:
         plot(result, config.plot)
     print(result.last_line(), flush=True)
     if not result:
-        says = f"{config.artifact} is not the model in {config.reference}: see the verdict."
+        says = f"{artifact} is not the model in {reference}: see the verdict."
         raise NotPassed(says, result.to_dict())
     return result.to_dict()
 

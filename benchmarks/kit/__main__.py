@@ -26,17 +26,22 @@ from runtimes.json_file import json_text
 from yolox_deploy.console import run
 from yolox_deploy.data.shapes import shapes_images
 from yolox_deploy.files import check_output_folder
+from yolox_deploy.model_argument import FirstModel, ModelOption, find_model, one_model
 from yolox_deploy.options import ForeignOptions, InputSize, Json, check_thresholds
 
 from ..reference import open_reference
 
+TYPE_NEXT = "yolox-deploy kit MODEL --output FOLDER, with a checkpoint, an artifact or a variant's name"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class KitConfig:
     """Write what each step from image to detections leaves, so that a runtime in any language can be checked by it."""
 
-    model: Annotated[Path, tyro.conf.Positional]
-    """Checkpoint, or artifact without NMS or TopK in its graph."""
+    model: FirstModel = ""
+    """Checkpoint, artifact without NMS or TopK in its graph, or a variant's name for the official weights."""
+    weights: ModelOption = ()
+    """The same as MODEL."""
     output: Path
     """Folder to write; it must be empty or not exist."""
     score_threshold: float = 0.01
@@ -72,7 +77,8 @@ def summary(kit: Kit) -> dict[str, Any]:
 
 def command(config: KitConfig) -> dict[str, Any]:
     check(config)
-    runtime = open_reference(config.model, config.foreign, config.input_size)
+    model = find_model(one_model(config.model, *config.weights, type_next=TYPE_NEXT))
+    runtime = open_reference(model, config.foreign, config.input_size)
     settings = Settings(runtime.spec, config.score_threshold, config.nms_threshold)
     part = config.output.absolute().with_name(f".{config.output.name}.part")
     shutil.rmtree(part, ignore_errors=True)

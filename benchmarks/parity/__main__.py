@@ -24,12 +24,14 @@ from yolox_deploy.console import run
 from yolox_deploy.export import verification_images
 from yolox_deploy.files import check_output_file, write_text
 from yolox_deploy.json_output import NotPassed
+from yolox_deploy.model_argument import ModelOption, find_model, one_model
 from yolox_deploy.options import ForeignOptions, Images, InputSize, Json
 
 from ..reference import open_reference
 from .checks import Examined, Result, examine
 from .junit import junit_xml
 
+TYPE_NEXT = "yolox-deploy parity ARTIFACT ... --reference MODEL, with the checkpoint that they were made from"
 WORDS: dict[Result, str] = {"passed": "passed ", "failed": "FAILED ", "skipped": "skipped"}
 
 
@@ -39,8 +41,11 @@ class ParityConfig:
 
     artifacts: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="ARTIFACT ...")]
     """Artifacts: their folders, or the model files in them."""
-    reference: Path
-    """What they have to equal: the checkpoint, or an artifact in fp32 without NMS or TopK in its graph."""
+    reference: str | None = None
+    """What they have to equal: the checkpoint, a variant's name (official weights), or an artifact in fp32 without
+    NMS or TopK in its graph."""
+    weights: ModelOption = ()
+    """The same as --reference."""
     images: Images = None
     """Folder of images to compare on; unset, generated ones."""
     input_size: InputSize = None
@@ -80,10 +85,10 @@ def summary(examined: Sequence[Examined]) -> str:
     )
 
 
-def to_dict(config: ParityConfig, images: int, examined: Sequence[Examined]) -> dict[str, Any]:
+def to_dict(reference: Path, images: int, examined: Sequence[Examined]) -> dict[str, Any]:
     return {
         "passed": all(examined),
-        "reference": str(config.reference),
+        "reference": str(reference),
         "images": images,
         "artifacts": [one.to_dict() for one in examined],
     }
@@ -91,8 +96,9 @@ def to_dict(config: ParityConfig, images: int, examined: Sequence[Examined]) -> 
 
 def command(config: ParityConfig) -> dict[str, Any]:
     check(config)
+    named = find_model(one_model(config.reference, *config.weights, type_next=TYPE_NEXT))
     images = verification_images(config.images)
-    reference = open_reference(config.reference, config.foreign, config.input_size)
+    reference = open_reference(named, config.foreign, config.input_size)
     if config.images is None:
         print(f"note     compared on {len(images)} generated images; --images DIR with your own proves more.")
     examined = []
@@ -101,7 +107,7 @@ def command(config: ParityConfig) -> dict[str, Any]:
         examined.append(examine(artifact, reference, images, config.skip_missing))
         print_checks(examined[-1])
     reference.close()
-    content = to_dict(config, len(images), examined)
+    content = to_dict(named, len(images), examined)
     if config.junit is not None:
         write_text(config.junit, junit_xml(examined))
     print(summary(examined))

@@ -29,10 +29,10 @@ from yolox_deploy.doctor import cpu
 from yolox_deploy.files import check_output_folder, write_text
 from yolox_deploy.int8 import evenly
 from yolox_deploy.json_output import NotPassed
+from yolox_deploy.model_argument import FirstModel, ModelOption, find_checkpoint, one_model
 from yolox_deploy.options import ClassNames, Images, Json
 
 from ..machine import describe_machine
-from ..reference import find_weights
 from .report import Result
 from .search import Build, Goal, search
 from .ways import BF16_TARGETS, MODULES, builds_of, read_sizes, ways_of
@@ -41,15 +41,20 @@ TIMED_IMAGES = 16
 LOG, RESULT = "export.log", "tune.json"
 
 
-@dataclass(frozen=True)
+TYPE_NEXT = "yolox-deploy tune MODEL --data PATH, with a checkpoint or a variant's name"
+
+
+@dataclass(frozen=True, kw_only=True)
 class TuneConfig:
     """Find how to run a model on this machine: backend, precision, input size and threads.
 
     fp16 is not tried: processors compute it in fp32, it only makes files smaller.
     """
 
-    model: Annotated[str, tyro.conf.Positional]
+    model: FirstModel = ""
     """Checkpoint, or a variant's name (official weights, downloaded once)."""
+    weights: ModelOption = ()
+    """The same as MODEL."""
     data: Path
     """Labelled images to measure AP on: COCO, Pascal VOC or YOLO's layout."""
     budget_ms: float | None = None
@@ -121,7 +126,8 @@ def stop(number: int, frame: object) -> None:
 def command(config: TuneConfig) -> dict[str, Any]:
     check(config)
     signal.signal(signal.SIGTERM, stop)
-    weights = find_weights(config.model, config.dry_run)
+    config = replace(config, model=one_model(config.model, *config.weights, type_next=TYPE_NEXT))
+    weights = find_checkpoint(config.model, config.dry_run)
     dataset = open_evaluable(config.data, () if config.split is None else (config.split,))
     files = [image.path for image in dataset.images] if config.images is None else find_images(config.images)
     from exporters.artifact import artifact_folder

@@ -47,11 +47,11 @@ def open_served(artifact: Path) -> Served:
     model = model_file(artifact)
     if not model.with_name("spec.json").exists():
         raise InvalidInput(f"{model} has no spec.json beside it: give an artifact that yolox-deploy export wrote.")
-    if model.suffix == ".param":
+    if model.suffix.lower() == ".param":
         raise InvalidInput("no server here runs NCNN, which is for devices: export --target onnx, openvino or trt.")
-    if model.suffix == ".rtx":
+    if model.suffix.lower() == ".rtx":
         raise InvalidInput("no server here runs TensorRT-RTX, which is for desktops: export --target trt or onnx.")
-    if model.suffix == ".engine":
+    if model.suffix.lower() == ".engine":
         return _open_engine(model)
     with load(model) as detector:
         return Served(model, detector.spec)

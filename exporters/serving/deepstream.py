@@ -19,7 +19,7 @@ COLOUR_FORMATS = {"RGB": 0, "BGR": 1}
 def check_deepstream(served: Served) -> None:
     """Raise `InvalidInput`, with what to export instead, for what nvinfer cannot feed or read."""
     spec, again = served.spec, "export it again"
-    if served.model.suffix not in (".onnx", ".engine"):
+    if served.model.suffix.lower() not in (".onnx", ".engine"):
         raise InvalidInput("DeepStream runs TensorRT: export --target trt, or onnx for it to build from.")
     if spec.uint8_input:
         raise InvalidInput(f"nvinfer feeds floats, and {spec.name} takes bytes: {again} with --no-uint8-input.")
@@ -32,7 +32,7 @@ def check_deepstream(served: Served) -> None:
         raise InvalidInput(f"nvinfer suppresses itself: {again} without --nms.")
     if not spec.decoded:
         raise InvalidInput(f"the boxes of {spec.name} are raw: {again} without --no-decode.")
-    if spec.precision == "int8" and served.model.suffix == ".onnx":
+    if spec.precision == "int8" and served.model.suffix.lower() == ".onnx":
         raise InvalidInput("nvinfer asks int8 for a calibration table, which ONNX files have not: export --target trt.")
 
 
@@ -65,7 +65,7 @@ def config(served: Served) -> str:
         "gpu-id": 0,
         "gie-unique-id": 1,
         **({"onnx-file": source.name} if source else {}),
-        "model-engine-file": served.model.name if served.model.suffix == ".engine" else built,
+        "model-engine-file": served.model.name if served.model.suffix.lower() == ".engine" else built,
         "labelfile-path": "labels.txt",
         "network-type": 0,  # a detector
         "network-mode": NETWORK_MODES[spec.precision],
@@ -98,7 +98,7 @@ def readme(served: Served) -> str:
     """How to compile the parser and run nvinfer, and where it differs from the proof."""
     engine = (
         "The engine loads where DeepStream's TensorRT is the version that built it, on the same GPU: build it there."
-        if served.model.suffix == ".engine"
+        if served.model.suffix.lower() == ".engine"
         else "The first start builds the engine, which takes minutes."
     )
     return f"""# {served.spec.name} for DeepStream

@@ -7,13 +7,14 @@ import shutil
 from pathlib import Path
 
 from runtimes.errors import InvalidInput
+from runtimes.proof import weights_beside
 
 from .contract import NMS_THRESHOLD, SCORE_THRESHOLD, Served, quoted, tensors, write_labels
 
 
 def check_ovms(served: Served) -> None:
     """Raise `InvalidInput` for what is neither OpenVINO's nor ONNX."""
-    if served.model.suffix not in (".xml", ".onnx"):
+    if served.model.suffix.lower() not in (".xml", ".onnx"):
         raise InvalidInput("OpenVINO Model Server runs no TensorRT engines: export --target openvino or onnx.")
 
 
@@ -21,9 +22,9 @@ def write_ovms(served: Served, folder: Path) -> None:
     """The model, computed in float as in the proof, whatever OpenVINO's default; labels and spec go along."""
     version = folder / served.name / "1"
     version.mkdir(parents=True)
-    shutil.copyfile(served.model, version / f"model{served.model.suffix}")
-    if served.model.suffix == ".xml":
-        shutil.copyfile(served.model.with_suffix(".bin"), version / "model.bin")
+    shutil.copyfile(served.model, version / f"model{served.model.suffix.lower()}")
+    if served.model.suffix.lower() == ".xml":
+        shutil.copyfile(weights_beside(served.model), version / "model.bin")
     write_labels(folder / served.name / "labels.txt", served.spec)
     (folder / served.name / "spec.json").write_text(served.spec.to_json(), encoding="utf-8")
     (folder / "config.json").write_text(config(served), encoding="utf-8")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import runtimes
 from runtimes.errors import InvalidInput
+from runtimes.proof import weights_beside
 
 from .contract import INPUT, NMS_THRESHOLD, OUTPUT, SCORE_THRESHOLD, Served, quoted, tensors, write_labels
 
@@ -21,7 +22,7 @@ PYTHON_MODEL = Path(__file__).with_name("triton_model.py")
 
 def check_triton(served: Served) -> None:
     """Raise `InvalidInput` for what the repository cannot serve."""
-    if served.model.suffix == ".engine" and served.spec.nms:
+    if served.model.suffix.lower() == ".engine" and served.spec.nms:
         raise InvalidInput("NMS in an engine is a plugin with outputs of its own: export it with --topk instead.")
     if served.profile and served.profile[0] > 1:
         raise InvalidInput(
@@ -33,13 +34,13 @@ def check_triton(served: Served) -> None:
 def write_triton(served: Served, folder: Path) -> None:
     """Two models: NAME takes an image file and gives detections, and asks NAME-network."""
     network, detector = folder / f"{served.name}-network", folder / served.name
-    backend, file = BACKENDS[served.model.suffix]
+    backend, file = BACKENDS[served.model.suffix.lower()]
     for model in (network, detector):
         (model / "1").mkdir(parents=True)
         write_labels(model / "labels.txt", served.spec)
     shutil.copyfile(served.model, network / "1" / file)
     if backend == "openvino":
-        shutil.copyfile(served.model.with_suffix(".bin"), network / "1" / "model.bin")
+        shutil.copyfile(weights_beside(served.model), network / "1" / "model.bin")
     (network / "config.pbtxt").write_text(network_config(served), encoding="utf-8")
     (detector / "config.pbtxt").write_text(detector_config(served), encoding="utf-8")
     shutil.copyfile(PYTHON_MODEL, detector / "1" / "model.py")
@@ -62,7 +63,7 @@ def network_config(served: Served) -> str:
     largest batch each time, and not with NMS in the graph, whose rows are no batch.
     """
     spec = served.spec
-    backend, _ = BACKENDS[served.model.suffix]
+    backend, _ = BACKENDS[served.model.suffix.lower()]
     joins = spec.batch is None and spec.nms is None and backend != "openvino"
     first = 1 if joins else 0
     dtype = "TYPE_UINT8" if spec.uint8_input else "TYPE_FP32"
@@ -134,7 +135,7 @@ print(found.as_numpy("xyxy"), found.as_numpy("confidence"), found.as_numpy("clas
 `{name}-network` is the model file alone, for clients that letterbox and suppress themselves:
 
 {tensors(spec)}
-{NOTES[served.model.suffix]}
+{NOTES[served.model.suffix.lower()]}
 """
 
 

@@ -78,7 +78,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     path = Path(path)
     if not path.is_file():
         raise InvalidInput(f"{path} does not exist." if not path.exists() else f"{path} is not a file.")
-    in_safetensors = path.suffix == SUFFIX
+    in_safetensors = path.suffix.lower() == SUFFIX
     content = read_safetensors(path) if in_safetensors else safe_load(path)
     if not isinstance(content, Mapping):
         raise InvalidInput(f"{path} holds a {type(content).__name__}, not the weights of a YOLOX model.")

@@ -16,6 +16,7 @@ class EpochRecord:
     """epoch: from 1 on. step: steps done at its end. losses: the parts by name, mean over the epoch.
 
     figures: COCO's twelve by name, fractions; None where the epoch was not evaluated. seconds: of the training alone.
+    epochs: that the training was to have, by whose schedule this epoch was; None where that was not noted.
     """
 
     epoch: int
@@ -25,6 +26,7 @@ class EpochRecord:
     figures: dict[str, float] | None
     images_per_second: float
     seconds: float
+    epochs: int | None = None
 
     def line(self, epochs: int) -> str:
         """One line to print."""

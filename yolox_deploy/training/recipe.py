@@ -104,6 +104,25 @@ def scaled_to(recipe: Recipe, side: int) -> Recipe:
     return replace(recipe, multi_scale=(low, high))
 
 
+def shortened_to(recipe: Recipe, epochs: int) -> Recipe:
+    """The recipe for so many epochs, at least 1: a warm-up of at most a tenth of them, and at most a fifth without
+    augmentation, rounded down. From 75 epochs on (100 with "improved"), that is as the recipe has it."""
+    warmup, tail = min(recipe.warmup_epochs, epochs / 10), min(recipe.no_augmentation_epochs, epochs // 5)
+    return replace(recipe, epochs=epochs, warmup_epochs=warmup, no_augmentation_epochs=tail)
+
+
+def shortening(recipe: Recipe, own: Recipe) -> str:
+    """What few epochs have shortened of a variant's own recipe, in words; "" where nothing is, or all was asked for."""
+    short, warmup, tail = shortened_to(own, recipe.epochs), recipe.warmup_epochs, recipe.no_augmentation_epochs
+    former = own.warmup_epochs, own.no_augmentation_epochs
+    if (warmup, tail) == former or (warmup, tail) != (short.warmup_epochs, short.no_augmentation_epochs):
+        return ""
+    return (
+        f"--epochs {recipe.epochs} shortens the recipe: --warmup-epochs {warmup:g} (of {former[0]:g}),"
+        f" --no-augmentation-epochs {tail} (of {former[1]})."
+    )
+
+
 def check_recipe(recipe: Recipe) -> None:
     """Raise `InvalidInput`, naming the option, for values that cannot be trained with."""
     for name in ("epochs", "batch", "learning_rate"):

@@ -21,6 +21,9 @@ from .history import EpochRecord
 # The newest checkpoint that a training can go on from, the one before it, and that with the highest AP.
 LAST, PREVIOUS, BEST = "last.pth", "previous.pth", "best.pth"
 
+# What of a recipe may differ when a training goes on to another number of epochs.
+SCHEDULE = ("epochs", "warmup_epochs", "no_augmentation_epochs")
+
 
 @dataclass
 class Tally:
@@ -38,7 +41,11 @@ class Tally:
 
 @dataclass
 class Progress:
-    """How far a training is. step: steps done; epoch: epochs done. best_ap: a fraction, of the epoch `best_epoch`."""
+    """How far a training is. step: steps done; epoch: epochs done. best_ap: a fraction, of the epoch `best_epoch`.
+
+    changes: of the number of epochs, when the training went on: {"step": steps done by then, "from": epochs before,
+    "to": epochs from then on}.
+    """
 
     step: int = 0
     epoch: int = 0
@@ -46,6 +53,7 @@ class Progress:
     best_ap: float = 0.0
     best_epoch: int = 0
     history: list[EpochRecord] = field(default_factory=list)
+    changes: list[dict[str, int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -114,6 +122,9 @@ class TrainingState:
         progress = content["progress"]
         history = [EpochRecord(**record) for record in progress["history"]]
         self.progress.__dict__.update(progress, history=history, tally=Tally(**progress["tally"]))
+        former, now = _epochs(content), _epochs(self.meta)
+        if former != now:
+            self.progress.changes.append({"step": self.progress.step, "from": former, "to": now})
         return f"{note} {self._without_best(folder / BEST)}".strip()
 
     def _without_best(self, best: Path) -> str:
@@ -125,15 +136,44 @@ class TrainingState:
 
 
 def resumable(folder: Path, meta: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
-    """The newest checkpoint, and what there is to say if that is not `last.pth`. meta: of the training that goes on.
+    """The newest checkpoint, and what there is to say: that it is not `last.pth`, that it goes on to another number of
+    epochs. meta: of the training that goes on.
 
-    Raises `InvalidInput` where there is none, or where it is of another training.
+    With another number of epochs, what is still to come is as in a training of that many from the start. Raises
+    `InvalidInput` where there is none, or where it is of another training.
     """
     path, content, note = newest(folder)
-    for name, former, now in _differences(content, meta):
-        option = name.replace("_", "-")
-        raise InvalidInput(f"{path} cannot go on so: its {option} was {former}, and would be {now}.")
-    return content, note
+    former, now, done = _epochs(content), _epochs(meta), content["progress"]["epoch"]
+    may_differ = SCHEDULE if former != now else ()
+    differences = [one for one in _differences(content, meta) if one[0] not in may_differ]
+    if differences:
+        what = "; ".join(f"its {_option(name)} was {old}, and would be {new}" for name, old, new in differences)
+        raise InvalidInput(
+            f"{path} cannot go on so: {what}. As it was, --resume goes on; --weights {path} with another --output"
+            " starts a new training from its weights."
+        )
+    if former == now:
+        return content, note
+    if now <= done:
+        raise InvalidInput(
+            f"{path} has {done} of {former} epochs done, and --epochs {now} leaves nothing to train: more than {done}."
+        )
+    recipe = meta["recipe"]
+    changed = (
+        f"{path} was to have {former} epochs. From here on, in epoch {done + 1}, the learning rate and the last"
+        f" {recipe['no_augmentation_epochs']} epochs without augmentation are those of a training of {now}."
+    )
+    return content, f"{note} {changed}".strip()
+
+
+def _epochs(meta: Mapping[str, Any]) -> int:
+    """That a training is to have, by its recipe; 0 where there is none."""
+    epochs: int = meta.get("recipe", {}).get("epochs", 0)
+    return epochs
+
+
+def _option(name: str) -> str:
+    return name.replace("_", "-")
 
 
 def newest(folder: Path) -> tuple[Path, Mapping[str, Any], str]:

@@ -56,6 +56,12 @@ class Trainer:
             while progress.epoch < self.schedule.recipe.epochs and not self._is_stale():
                 self._train_epoch(batches, interrupt)
                 self._end_epoch()
+        done = f"{progress.epoch} of {self.schedule.recipe.epochs} epochs"
+        if progress.epoch < self.schedule.recipe.epochs:
+            says = f"ended early: {done}, by --patience {self.pace.patience}; --resume with a larger one goes on."
+        else:
+            says = f"finished: {done}; --resume with more --epochs goes on."
+        self.fabric.print(says, flush=True)
 
     def _train_epoch(self, batches: Iterator[Batch], interrupt: Interrupt) -> None:
         """Also the rest of one, and nothing where only its evaluation is missing."""
@@ -91,6 +97,7 @@ class Trainer:
             figures=figures,
             images_per_second=tally.steps * self.schedule.recipe.batch / tally.seconds,
             seconds=tally.seconds,
+            epochs=self.schedule.recipe.epochs,
         )
         progress.history.append(record)
         progress.tally = Tally()
