@@ -55,7 +55,7 @@ class TuneConfig:
     budget_ms: float | None = None
     """Milliseconds that an image may take in the median, from image to boxes: the most accurate within them wins."""
     min_ap: float | None = None
-    """Points of AP that there have to be, such as 28.5: the fastest with them wins."""
+    """Points of AP, 0 to 100, that there have to be, such as 28.5: the fastest with them wins."""
     aim: Literal["latency", "throughput"] = "latency"
     """What milliseconds are: of one image alone, or of all cores together, an image."""
     target: tuple[Literal["onnx", "openvino", "ncnn"], ...] = ()
@@ -83,8 +83,8 @@ class TuneConfig:
     dry_run: bool = False
     """Check everything that can be known, say what would be tried, and write and measure nothing."""
     json: Json = None
-    """File for what tune.json holds, {"winner", "artifact", "options", "trials", ...}; "-" is standard output, which
-    then holds nothing else."""
+    """File for what tune.json holds, {"winner", "artifact", "options", "trials", ...}, AP as fractions; "-" is standard
+    output, which then holds nothing else."""
 
 
 def check(config: TuneConfig) -> None:
@@ -126,7 +126,7 @@ def command(config: TuneConfig) -> dict[str, Any]:
     files = [image.path for image in dataset.images] if config.images is None else find_images(config.images)
     from exporters.artifact import artifact_folder
     from exporters.replacement import only_writer, replace_folder, settle
-    from yolox_deploy.evaluate import match_categories
+    from yolox_deploy.categories import check_classes
     from yolox_deploy.model.checkpoint import read_checkpoint
     from yolox_deploy.model.open import describe
 
@@ -136,12 +136,12 @@ def command(config: TuneConfig) -> dict[str, Any]:
     spec = describe(
         checkpoint.build(), checkpoint, class_names=config.class_names, preprocessing=config.preprocessing
     ).spec
-    match_categories(spec, dataset)
+    warnings = check_classes(spec, dataset)
     builds = builds_of(config, read_sizes(config.sizes, spec.input_size))
     machine = describe_machine()
     cores = min(config.cores or machine.cores, machine.cores)
     ways = ways_of(builds, cores, config.aim)
-    goal = Goal(config.budget_ms, config.min_ap)
+    goal = Goal(config.budget_ms, None if config.min_ap is None else config.min_ap / 100)
     print(f"{len(ways)} ways to run {config.model} ({len(builds)} builds) are looked at, for {goal}.", flush=True)
     for build in builds:  # refuses to replace what is no artifact
         precision: Precision = "int8" if build.computes == "int8" else "fp32"
@@ -163,6 +163,7 @@ def command(config: TuneConfig) -> dict[str, Any]:
             cores=cores,
             class_names=config.class_names,
             preprocessing=config.preprocessing,
+            doubts=list(warnings),
         )
         if config.calibration is None and any(build.computes == "int8" for build in builds):
             lab.doubts.append("int8 was calibrated on generated images: --calibration DIR with your own does better.")
