@@ -108,7 +108,7 @@ def test_what_is_left_out_is_said() -> None:
     (more,) = class_warnings(
         model(*COCO_CLASS_NAMES), data("person"), match_categories(model(*COCO_CLASS_NAMES), data("person"))
     )
-    assert "79 of the 80 classes" in more and "bicycle" in more
+    assert "79 of the model's 80 classes" in more and "bicycle" in more
     both = class_warnings(model("person", "sofa"), data("person", "couch"), (10, None))
     assert len(both) == 2 and "'sofa' and 'couch'" in both[0]
     (one,) = class_warnings(model("class 0"), data("cat"), (10,))

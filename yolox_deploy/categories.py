@@ -73,10 +73,15 @@ def match_categories(spec: ModelSpec, dataset: Dataset) -> tuple[int | None, ...
 
 
 def class_warnings(spec: ModelSpec, dataset: Dataset, categories: Categories) -> tuple[str, ...]:
-    """Say what else than equal names, all on both sides, `match_categories` found. A sentence each."""
+    """Say what else than equal names, all on both sides, `match_categories` found. A sentence each.
+
+    They do not name the model, so that a checkpoint and its artifacts have the same.
+    """
     pairs = list(zip(spec.class_names, categories, strict=True))
     if _is_unnamed(spec) and spec.class_names != dataset.class_names:
-        return (f"the only class of {spec.name} has no name; it is taken for {dataset.class_names[0]!r}, the data's.",)
+        return (
+            f"the model's only class has no name; it is taken for {dataset.class_names[0]!r}, the data's only one.",
+        )
     other = [
         f"{name!r} is taken for {dataset.categories[number]!r}"
         for name, number in pairs
@@ -91,9 +96,9 @@ def class_warnings(spec: ModelSpec, dataset: Dataset, categories: Categories) ->
         found.append(f"class names differ in letter case or separators: {_some(other)}.")
     if only_data:
         what = f"AP counts {common} of the {len(dataset.categories)} classes of {dataset.source}"
-        found.append(f"{what}: {spec.name} does not have {_some(only_data)}.{hint}")
+        found.append(f"{what}: the model does not have {_some(only_data)}.{hint}")
     if only_model:
-        what = f"{len(only_model)} of the {len(pairs)} classes of {spec.name} are not in {dataset.source}"
+        what = f"{len(only_model)} of the model's {len(pairs)} classes are not in {dataset.source}"
         again = "" if only_data else hint
         found.append(f"{what}, and detections of them are not counted: {_some(only_model)}.{again}")
     return tuple(found)

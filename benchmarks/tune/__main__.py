@@ -148,7 +148,7 @@ def command(config: TuneConfig) -> dict[str, Any]:
         named = replace(spec, name=artifact_name(weights, build.size), precision=precision)
         artifact_folder(config.output, named, build.target, only_look=config.dry_run)
     if config.dry_run:
-        return look(config, builds, dataset)
+        return look(config, builds, dataset, warnings)
     config.output.mkdir(parents=True, exist_ok=True)
     artifact, options = None, {}
     with workbench(config.output) as folder:
@@ -194,14 +194,15 @@ def command(config: TuneConfig) -> dict[str, Any]:
     return asdict(result)
 
 
-def look(config: TuneConfig, builds: Sequence[Build], dataset: Dataset) -> dict[str, Any]:
+def look(config: TuneConfig, builds: Sequence[Build], dataset: Dataset, warnings: Sequence[str]) -> dict[str, Any]:
     """A dry run: what would be tried is said. Returns that for `--json`."""
     print("dry run, nothing is measured:")
     for build in builds:
         print(f"  {build}")
     print(f"  AP on {len(dataset)} images of {dataset.source}")
     print(f"  the winner and {RESULT} go into {config.output}")
-    return {"dry_run": True, "builds": [asdict(build) for build in builds], "images": len(dataset)}
+    planned = [asdict(build) for build in builds]
+    return {"dry_run": True, "builds": planned, "images": len(dataset), "warnings": warnings}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
