@@ -49,8 +49,8 @@ def match_categories(spec: ModelSpec, dataset: Dataset) -> tuple[int | None, ...
         if spec.num_classes == len(ids) == 1:
             return _with_objects(dataset.category_ids, spec, dataset)
         raise InvalidInput(
-            f"the {spec.num_classes} classes of {spec.name} have no names: give them in the order of training, one a"
-            f" line, by --class-names FILE (of an artifact, when it is exported). The data's are {_some(ids)}."
+            f"{spec.name} does not name its classes ({spec.num_classes}): give the names in the order of training, one"
+            f" a line, by --class-names FILE (of an artifact, when it is exported). The data's are {_some(ids)}."
         )
     twice = next((name for name in ids if spec.class_names.count(name) > 1), None)
     if twice is not None:

@@ -101,12 +101,14 @@ def coco_evaluation(dataset: Dataset, found: Sequence[Detections], categories: C
 def class_metrics(dataset: Dataset, precision: npt.NDArray[np.float64]) -> tuple[ClassMetrics, ...]:
     """Return those of each class of the data set from its precision, (10, 101, K): COCO's mean over IoU and recall."""
     counted = [image.class_ids[~image.crowd] for image in dataset.images]
+    objects = np.bincount(np.concatenate(counted), minlength=len(dataset.categories))
+    images = np.bincount(np.concatenate([np.unique(one) for one in counted]), minlength=len(dataset.categories))
     return tuple(
         ClassMetrics(
             name=name,
             category_id=number,
-            images=sum(bool((class_ids == index).any()) for class_ids in counted),
-            objects=sum(int((class_ids == index).sum()) for class_ids in counted),
+            images=int(images[index]),
+            objects=int(objects[index]),
             AP=float(precision[:, :, index].mean()),
             AP50=float(precision[0, :, index].mean()),
         )
