@@ -77,7 +77,8 @@ def test_the_history_is_kept() -> None:
     history = [record(1, None), record(2, FIGURES)]
     assert read_history(history_json(history)) == history
     assert history[0].line(9).startswith("epoch 1/9  total 5.000  lr 0.01")
-    assert history[1].scalars()["val/AP50"] == 0.5
+    assert history[1].line(9).endswith("AP 50.00  AP50 50.00"), "in points"
+    assert history[1].scalars()["val/AP50"] == 0.5, "a fraction"
 
 
 def test_pictures_show_boxes_where_they_are(dataset: Dataset) -> None:
