@@ -17,7 +17,7 @@ import numpy.typing as npt
 from runtimes.detections import Detections
 from runtimes.postprocess import Floats
 from yolox_deploy.data.dataset import Dataset, LabelledImage
-from yolox_deploy.evaluator import CocoFigures, Evaluation
+from yolox_deploy.evaluator import CocoFigures, Evaluation, class_metrics
 from yolox_deploy.results import coco_results
 
 
@@ -29,7 +29,7 @@ def plain_evaluation(dataset: Dataset, found: Sequence[Detections], categories: 
     entries = [
         entry
         for image, one in zip(dataset.images, found, strict=True)
-        for entry in coco_results(one, image.image_id, categories)
+        for entry in coco_results(one, image.image_id, categories, dataset.class_names)
     ]
     truth = COCO()
     truth.dataset = coco_truth(dataset)
@@ -40,7 +40,8 @@ def plain_evaluation(dataset: Dataset, found: Sequence[Detections], categories: 
         evaluation.accumulate()
         evaluation.summarize()
     figures = CocoFigures(*(float(value) for value in evaluation.stats))
-    return Evaluation(figures, evaluation.eval["precision"][:, :, :, 0, -1])
+    precision = evaluation.eval["precision"][:, :, :, 0, -1]
+    return Evaluation(figures, precision, class_metrics(dataset, precision))
 
 
 def coco_truth(dataset: Dataset) -> dict[str, list[dict[str, Any]]]:

@@ -2,19 +2,18 @@
 
 Artifacts come from `yolox-deploy export`, with the AP that it measured (`--data`). FPS is that of the runtime alone,
 one image on one thread, all artifacts in turn so that the machine's moods strike them alike: compare the ratios. Prints
-a Markdown table and ends with one JSON line.
+a Markdown table, AP in points, and ends with one JSON line, AP as fractions.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 from tqdm import tqdm
@@ -27,6 +26,7 @@ from runtimes.load import load, model_file
 from runtimes.preprocess import preprocess
 from runtimes.spec import ModelSpec
 from runtimes.trt_engine import LIBRARIES
+from yolox_deploy.accuracy import AccuracyReport
 from yolox_deploy.console import run
 from yolox_deploy.data.shapes import shapes_images
 
@@ -45,7 +45,7 @@ class TargetsConfig:
 
 @dataclass(frozen=True)
 class Row:
-    """One artifact. ap and drop in points, None where export did not measure them; int8_share None without a map.
+    """One artifact. AP and AP_drop: fractions, None where export did not measure them; int8_share None without a map.
 
     speed, in times ONNX Runtime's in fp32, and milliseconds are None for an engine, whose GPU may not be here; its AP
     is that of the graph that it was built from, where it could not run.
@@ -54,8 +54,8 @@ class Row:
     target: str
     precision: str
     megabytes: float
-    ap: float | None
-    drop: float | None
+    AP: float | None
+    AP_drop: float | None
     int8_share: float | None
     speed: float | None
     milliseconds: float | None
@@ -65,8 +65,8 @@ class Row:
             self.target,
             self.precision,
             f"{self.megabytes:.1f}",
-            "" if self.ap is None else f"{self.ap:.2f}",
-            "" if self.drop is None else f"{round(self.drop, 2) + 0.0:+.2f}",
+            "" if self.AP is None else f"{100 * self.AP:.2f}",
+            "" if self.AP_drop is None else f"{round(100 * self.AP_drop, 2) + 0.0:+.2f}",
             "" if self.int8_share is None else f"{self.int8_share:.0%}",
             "" if self.milliseconds is None else f"{1e3 / self.milliseconds:.1f}",
             "" if self.speed is None else f"{self.speed:.2f}x",
@@ -109,7 +109,8 @@ def describe(artifact: Path, milliseconds: float | None, reference: float) -> Ro
     target = artifact.name.removeprefix(f"{spec.name}-").removesuffix(f"-{spec.precision}")
     path = model_file(artifact)
     files = [path, *artifact.glob("*.bin")]
-    accuracy = _read(artifact / "accuracy.json")
+    measured = artifact / "accuracy.json"
+    accuracy = AccuracyReport.read(measured) if measured.exists() else None
     share = None
     sensitivity = artifact.parent / f"{spec.name}.sensitivity.json"
     if spec.precision == "int8" and path.suffix in INT8_LAYERS and sensitivity.exists():
@@ -118,17 +119,12 @@ def describe(artifact: Path, milliseconds: float | None, reference: float) -> Ro
         target=target,
         precision=spec.precision,
         megabytes=sum(file.stat().st_size for file in files) / 1e6,
-        ap=accuracy.get("ap"),
-        drop=accuracy.get("drop"),
+        AP=None if accuracy is None else accuracy.AP,
+        AP_drop=None if accuracy is None else accuracy.AP_drop,
         int8_share=share,
         speed=None if milliseconds is None else reference / milliseconds,
         milliseconds=milliseconds,
     )
-
-
-def _read(file: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    return content
 
 
 def command(config: TargetsConfig) -> None:

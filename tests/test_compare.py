@@ -68,8 +68,11 @@ def test_the_whole_command(scenes: Path, tmp_path: Path, capsys: pytest.CaptureF
     last = json.loads(printed[-1])
     assert [row["name"] for row in last["rows"]] == ["onnx fp32", "openvino fp32"]
     assert last["rows"][0]["speed"] == {"value": 1, "low": 1, "high": 1}
-    assert all(row["parity"] and abs(row["drop"]) < 0.05 for row in last["rows"])
+    assert all(row["parity"] and abs(row["AP_drop"]) < 0.0005 for row in last["rows"])
     everything = json.loads((tmp_path / "all.json").read_text())
+    first = last["rows"][0]
+    assert 0 < first["AP"] == everything["rows"][0]["figures"]["AP"] <= 1, "a fraction in JSON, points in the table"
+    assert any(f"| onnx fp32 | {100 * first['AP']:.2f} |" in line for line in printed)
     assert set(everything["rows"][0]["figures"]) >= {"AP", "AR100", "APs"}
     assert everything["rows"][1]["roof"] > 0 and everything["peaks"]["fp32"] > 1
     html = (tmp_path / "page.html").read_text()
@@ -163,7 +166,7 @@ def test_artifacts_of_another_size_than_the_checkpoints_own(
     assert compare.main([str(small), *arguments, "--launches", "1", "--rounds", "1"]) == 0
     capsys.readouterr()
     row = json.loads((tmp_path / "f.json").read_text(), parse_constant=pytest.fail)["rows"][0]
-    assert row["parity"]["passed"] and abs(row["drop"]) < 0.05 and row["roof"] < 1.5
+    assert row["parity"]["passed"] and abs(row["AP_drop"]) < 0.0005 and row["roof"] < 1.5
     assert compare.main([f"a={small}", f"b={large}", *arguments]) == 1
     assert "compare those of one size" in capsys.readouterr().err
 
@@ -191,7 +194,7 @@ def row(name: str, milliseconds: float, ap: float | None) -> Row:
     one = Interval(1, 1, 1)
     return Row(
         name=name, path="", sha256={"model.onnx": ""}, target=".onnx", precision="fp32", computes="fp32",
-        options={}, batch=1, megabytes=1, figures=None if ap is None else {"AP": ap, "AP50": ap}, drop=0.0,
+        options={}, batch=1, megabytes=1, figures=None if ap is None else {"AP": ap, "AP50": ap}, AP_drop=0.0,
         parity={"passed": True},
         stages=dict.fromkeys(("preprocess", "copy_in", "compute", "copy_out", "postprocess"), 1.0),
         times=[[[milliseconds]]], engine=summary, total=summary, ratio=one, total_ratio=one,

@@ -149,7 +149,10 @@ def test_nothing_found_and_nothing_to_find(capfd: pytest.CaptureFixture[str]) ->
     dataset, found = made_results(4, 20, 5)
     nothing = coco_evaluation(dataset, [NOTHING] * 4, dataset.category_ids)
     assert astuple(nothing.figures) == (0,) * 12
-    assert nothing.precision.shape == (10, 101, 80) and not nothing.precision.any()
+    objects = np.array([one.objects for one in nothing.classes])
+    assert nothing.precision.shape == (10, 101, 80) and 0 < (objects > 0).sum() < 80
+    assert (nothing.precision == np.where(objects > 0, 0, -1)).all()
+    assert [one.AP for one in nothing.classes] == np.where(objects > 0, 0, -1).tolist()
     bare = replace(dataset, images=tuple(labelled_image(i.image_id, i.path, i.size, [], []) for i in dataset.images))
     assert astuple(coco_evaluation(bare, found, dataset.category_ids).figures) == (-1,) * 12
     assert capfd.readouterr() == ("", ""), "it says nothing by itself"

@@ -21,7 +21,7 @@ from runtimes import Detector, InvalidInput, ModelSpec, UserError
 from runtimes.load import model_file
 from runtimes.preprocess import Image
 from yolox_deploy import export, int8
-from yolox_deploy.accuracy import AccuracyCheck, AccuracyLost
+from yolox_deploy.accuracy import AccuracyCheck, AccuracyLost, AccuracyReport
 from yolox_deploy.data.dataset import Dataset
 from yolox_deploy.data.open import open_dataset
 from yolox_deploy.evaluate import evaluate
@@ -170,25 +170,44 @@ def test_an_artifact_that_loses_too_much_is_refused(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     figures = {"reference": 0.40, "close": 0.398, "far": 0.39}
-    monkeypatch.setattr(AccuracyCheck, "_ap", lambda self, runtime: 100 * figures[runtime.name])
+    monkeypatch.setattr(AccuracyCheck, "_ap", lambda self, runtime: figures[runtime.name])
     reference, close, far = Fixed(0), Fixed(0), Fixed(0)
     reference.name, close.name, far.name = "reference", "close", "far"  # type: ignore[attr-defined]
     check = AccuracyCheck(reference, dataset, max_drop=0.3)
     check(Detector(close), tmp_path)
     kept = json.loads((tmp_path / "accuracy.json").read_text())
     assert kept == {
-        "ap": pytest.approx(39.8),
-        "reference_ap": 40.0,
-        "drop": pytest.approx(0.2),
+        "AP": 0.398,
+        "reference_AP": 0.4,
+        "AP_drop": pytest.approx(0.002),
         "images": 2,
         "note": "",
+        "warnings": [],
     }
     with pytest.raises(AccuracyLost, match=r"AP 39\.00, PyTorch 40\.00, drop 1\.00 \(2 images\); 0\.3 are allowed"):
         check(Detector(far), tmp_path)
     AccuracyCheck(reference, dataset, max_drop=None)(Detector(far), tmp_path, "not run here")
     kept = json.loads((tmp_path / "accuracy.json").read_text())
-    assert kept["drop"] == pytest.approx(1)
+    assert kept["AP_drop"] == pytest.approx(0.01)
     assert kept["note"] == "not run here"
+    exactly = AccuracyCheck(reference, dataset, max_drop=1.0, warnings=["AP counts 1 of the 2 classes."])
+    exactly(Detector(far), tmp_path)  # 1 point is not more than 1, however it is rounded
+    assert AccuracyReport.read(tmp_path / "accuracy.json") == AccuracyReport(
+        0.39, 0.4, 0.4 - 0.39, 2, warnings=("AP counts 1 of the 2 classes.",)
+    )
+
+
+def test_what_earlier_versions_wrote_is_not_misread(tmp_path: Path) -> None:
+    """In points, under other keys."""
+    file = tmp_path / "accuracy.json"
+    file.write_text('{"ap": 28.5, "reference_ap": 28.6, "drop": 0.1, "images": 206, "note": "old"}')
+    found = AccuracyReport.read(file)
+    assert (found.AP, found.reference_AP, found.AP_drop) == pytest.approx((0.285, 0.286, 0.001))
+    assert (found.images, found.note, found.warnings) == (206, "old", ())
+    for text in ("{}", '{"ap": 28.5}', '{"AP": "x", "reference_AP": 1, "AP_drop": 0, "images": 3}', "[]"):
+        file.write_text(text)
+        with pytest.raises(InvalidInput, match=r"accuracy\.json"):
+            AccuracyReport.read(file)
 
 
 def test_a_reference_that_finds_nothing_proves_nothing(dataset: Dataset, tmp_path: Path) -> None:
@@ -204,7 +223,7 @@ def test_ap_is_that_of_evaluate(shared: Path, nano_checkpoint: Checkpoint) -> No
     reference = TorchRuntime(model, describe(model, nano_checkpoint).spec)
     expected = evaluate(Detector(reference, 0.001), few).AP
     assert expected > 0.01
-    assert AccuracyCheck(reference, few, None).reference_ap == 100 * expected
+    assert AccuracyCheck(reference, few, None).reference_ap == expected
 
 
 @pytest.mark.slow
@@ -224,7 +243,7 @@ def test_int8_keeps_its_ap(target: str, shared: Path, nano_checkpoint: Checkpoin
     arguments += ["--calibration", str(data / "coco-train2017-128" / "train2017"), "--output", str(tmp_path)]
     assert export.main([*arguments, "--data", str(data / "coco-val2017-206")]) == 0
     folder = tmp_path / f"yolox-nano-{target}-int8"
-    assert json.loads((folder / "accuracy.json").read_text())["drop"] <= 0.3
+    assert json.loads((folder / "accuracy.json").read_text())["AP_drop"] <= 0.003
     text = (tmp_path / "yolox-nano.sensitivity.json").read_text()
     assert int8_share(model_file(folder), SensitivityMap.from_json(text, "map")) >= 0.8
 

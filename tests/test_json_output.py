@@ -91,7 +91,7 @@ def test_evaluate_and_the_others_on_an_artifact(
         return found
 
     figures = result(evaluate.main, folder, "--data", scenes, "--split", "val")
-    assert 100 * figures["AP"] == pytest.approx(exported[1]["artifacts"][0]["accuracy"]["ap"])
+    assert figures["AP"] == pytest.approx(exported[1]["artifacts"][0]["accuracy"]["AP"])
     proven = result(parity.main, folder, "--reference", WEIGHTS, "--input-size", 96, 96)
     assert proven["passed"] is True and proven["artifacts"][0]["artifact"] == str(folder)
     image = next((scenes / "val").iterdir())

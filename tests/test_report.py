@@ -19,7 +19,7 @@ from yolox_deploy.training import report
 from yolox_deploy.training.confusion import confusion_matrix
 from yolox_deploy.training.history import EpochRecord, history_json, read_history
 from yolox_deploy.training.pictures import batch_picture, predictions_picture
-from yolox_deploy.training.report import ap_by_class, write_report
+from yolox_deploy.training.report import write_report
 
 FIGURES = dict.fromkeys(("AP", "AP50", "AP75"), 0.5)
 
@@ -65,19 +65,20 @@ def test_what_lies_in_a_crowd_is_neither_right_nor_wrong() -> None:
 def test_ap_by_class_is_what_ap_is_the_mean_of(dataset: Dataset) -> None:
     detections = [found((10, 10, 48, 50, 0.9, 0), (60, 10, 90, 40, 0.6, 1)), found((20, 20, 60, 50, 0.8, 0)), found()]
     evaluation = coco_evaluation(dataset, detections, dataset.category_ids)
-    values = ap_by_class(evaluation.precision, dataset.class_names)
+    values = {one.name: one.AP for one in evaluation.classes}
     assert values["dog"] == pytest.approx(1.0)
     assert 0 < values["cat"] < 1
     assert np.mean(list(values.values())) == pytest.approx(evaluation.figures.AP)
     nothing = coco_evaluation(dataset, [found()] * 3, dataset.category_ids)
-    assert ap_by_class(nothing.precision, dataset.class_names) == {"cat": 0, "dog": 0}
+    assert {one.name: one.AP for one in nothing.classes} == {"cat": 0, "dog": 0}
 
 
 def test_the_history_is_kept() -> None:
     history = [record(1, None), record(2, FIGURES)]
     assert read_history(history_json(history)) == history
     assert history[0].line(9).startswith("epoch 1/9  total 5.000  lr 0.01")
-    assert history[1].scalars()["val/AP50"] == 0.5
+    assert history[1].line(9).endswith("AP 50.00  AP50 50.00"), "in points"
+    assert history[1].scalars()["val/AP50"] == 0.5, "a fraction"
 
 
 def test_pictures_show_boxes_where_they_are(dataset: Dataset) -> None:

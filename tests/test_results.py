@@ -11,14 +11,14 @@ import pytest
 from runtimes import Detections
 from yolox_deploy.results import coco_results, writing_results
 
-CATEGORIES = (7, 9)
+CATEGORIES, NAMES = (7, 9), ("cat", "dög")
 SOME = Detections(
     np.array([[1, 2, 4, 8], [0.5, 0, 1, 1]], np.float32), np.array([0.75, 0.25], np.float32), np.array([1, 0])
 )
 NONE = Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64))
 EXPECTED = [
-    *coco_results(SOME, 1, CATEGORIES),
-    *coco_results(SOME, "street.jpg", CATEGORIES),
+    *coco_results(SOME, 1, CATEGORIES, NAMES),
+    *coco_results(SOME, "street.jpg", CATEGORIES, NAMES),
 ]
 
 
@@ -26,15 +26,21 @@ def test_what_was_added_is_what_is_read(tmp_path: Path) -> None:
     path = tmp_path / "detections.json"
     with writing_results(path) as results:
         for found, image_id in ((NONE, 0), (SOME, 1), (NONE, 2), (SOME, "street.jpg")):
-            results.add(found, image_id, CATEGORIES)
+            results.add(found, image_id, CATEGORIES, NAMES)
     assert json.loads(path.read_text()) == EXPECTED
     assert results.count == 4
-    assert EXPECTED[0] == {"image_id": 1, "category_id": 9, "bbox": [1.0, 2.0, 3.0, 6.0], "score": 0.75}
+    assert EXPECTED[0] == {
+        "image_id": 1,
+        "category_id": 9,
+        "category_name": "dög",
+        "bbox": [1.0, 2.0, 3.0, 6.0],
+        "score": 0.75,
+    }
 
 
 def test_nothing_found_is_an_empty_list(tmp_path: Path) -> None:
     with writing_results(tmp_path / "detections.json") as results:
-        results.add(NONE, 1, CATEGORIES)
+        results.add(NONE, 1, CATEGORIES, NAMES)
     assert json.loads((tmp_path / "detections.json").read_text()) == []
 
 
@@ -43,7 +49,7 @@ def test_what_was_added_before_an_error_is_kept(error: type[BaseException], tmp_
     path = tmp_path / "detections.json"
     path.write_text("[]")
     with pytest.raises(error), writing_results(path) as results:
-        results.add(SOME, 1, CATEGORIES)
+        results.add(SOME, 1, CATEGORIES, NAMES)
         raise error
     assert json.loads(path.read_text()) == EXPECTED[:2]
     assert list(tmp_path.iterdir()) == [path]
@@ -54,7 +60,7 @@ def test_it_is_written_on_the_way(tmp_path: Path) -> None:
     with writing_results(tmp_path / "detections.json") as results:
         sizes = []
         for _ in range(3):
-            results.add(SOME, 1, CATEGORIES)
+            results.add(SOME, 1, CATEGORIES, NAMES)
             [part] = tmp_path.iterdir()
             sizes.append(part.stat().st_size)
     assert sizes[2] - sizes[1] == sizes[1] - sizes[0] > 0
@@ -64,7 +70,7 @@ FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from test_results import CATEGORIES, SOME
+from test_results import CATEGORIES, NAMES, SOME
 from yolox_deploy.results import writing_results
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then a write past the limit fails, as on a full disk
@@ -72,7 +78,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), -1))
 try:
     with writing_results(Path(sys.argv[1])) as results:
         for number in range(100):
-            results.add(SOME, number, CATEGORIES)
+            results.add(SOME, number, CATEGORIES, NAMES)
 except OSError as error:
     print(results.count)
 """

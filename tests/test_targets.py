@@ -26,7 +26,8 @@ def test_the_table(
     spec = replace(small_spec, precision="int8", decoded=False)
     options = ExportOptions(calibration=images, float_layers=frozenset({STEM}))
     int8 = write_artifact(seeded_nano, spec, "ncnn", tmp_path, images, options)
-    (int8.folder / "accuracy.json").write_text('{"ap": 28.5, "drop": 0.1, "reference_ap": 28.6, "images": 3}')
+    in_points = '{"ap": 28.5, "drop": 0.1, "reference_ap": 28.6, "images": 3}'  # as earlier versions wrote it
+    (int8.folder / "accuracy.json").write_text(in_points)
     pointwise = "backbone.backbone.dark2.0.pconv.0"
     layers = {STEM: Layer(0.1, 30), pointwise: Layer(0.1, 70)}
     known = SensitivityMap("abc", "def", 1, layers)
@@ -36,8 +37,9 @@ def test_the_table(
     *table, last = capsys.readouterr().out.strip().splitlines()
     rows = json.loads(last)["rows"]
     assert [(row["target"], row["precision"]) for row in rows] == [("ncnn", "int8"), ("onnx", "fp32")]
-    assert (rows[0]["ap"], rows[0]["drop"], rows[0]["int8_share"]) == (28.5, 0.1, pytest.approx(0.7))
-    assert (rows[1]["speed"], rows[1]["ap"]) == (1, None)
+    assert (rows[0]["AP"], rows[0]["AP_drop"], rows[0]["int8_share"]) == pytest.approx((0.285, 0.001, 0.7))
+    assert "| 28.50 | +0.10 |" in table[2]
+    assert (rows[1]["speed"], rows[1]["AP"]) == (1, None)
     assert table[2].count("|") == table[0].count("|")
     sizes = sum((int8.folder / name).stat().st_size for name in ("model.param", "model.bin"))
     assert rows[0]["megabytes"] == sizes / 1e6
@@ -53,10 +55,10 @@ def test_an_engine_has_a_row_without_times(
     shutil.copytree(artifact.folder, engine)
     (engine / "spec.json").write_text((engine / "spec.json").read_text().replace('"fp32"', '"fp16"'))
     (engine / "model.rtx").write_bytes(bytes(1500))
-    (engine / "accuracy.json").write_text('{"ap": 28.5, "drop": 0.1}')
+    (engine / "accuracy.json").write_text('{"AP": 0.285, "AP_drop": 0.001, "reference_AP": 0.286, "images": 3}')
     assert targets.main([str(tmp_path), "--runs", "2"]) == 0
     rows = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
-    assert [(row["target"], row["ap"], row["speed"]) for row in rows] == [("onnx", None, 1), ("trt-rtx", 28.5, None)]
+    assert [(row["target"], row["AP"], row["speed"]) for row in rows] == [("onnx", None, 1), ("trt-rtx", 0.285, None)]
     assert rows[1]["megabytes"] == 0.0015
 
 

@@ -143,17 +143,17 @@ def paper_row(milliseconds: float, ap: float | None = None) -> v100_paper.Row:
 
 
 def test_a_row_beside_the_papers() -> None:
-    row = paper_row(4.9, ap=40.46)
+    row = paper_row(4.9, ap=0.4046)
     assert row.ratio == pytest.approx(0.5)
     found = row.to_dict()
-    assert (found["fps"], found["ratio"], found["gflops"], found["ap"]) == (204.1, 0.5, 26.8, 40.46)
-    assert (found["paper"]["milliseconds"], found["paper"]["fps"], found["paper"]["ap"]) == (9.8, 102.0, 40.5)
+    assert (found["fps"], found["ratio"], found["gflops"], found["AP"]) == (204.1, 0.5, 26.8, 0.4046)
+    assert (found["paper"]["milliseconds"], found["paper"]["fps"], found["paper"]["AP"]) == (9.8, 102.0, 0.405)
     assert "times" not in found["milliseconds"]
     assert row.to_dict(everything=True)["milliseconds"]["times"] == [4.9] * 3
 
 
 def test_the_papers_table() -> None:
-    header, _, paper, ours, _, note = v100_paper.table([paper_row(4.9, ap=40.46)], H200).splitlines()
+    header, _, paper, ours, _, note = v100_paper.table([paper_row(4.9, ap=0.4046)], H200).splitlines()
     assert paper == "| yolox-s | paper's V100 | 40.5 | 9.0 | 26.8 | 9.8 | | | 102.0 | |"
     assert ours == "| | NVIDIA H200 | 40.5 | 9.0 | 26.8 | 4.90 | 4.90 | 4.90 | 204.1 | 0.50 |"
     assert all(line.count("|") == header.count("|") for line in (paper, ours))
@@ -223,10 +223,10 @@ def test_measuring_a_model_on_the_processor(
     monkeypatch.setattr(v100_paper, "evaluate", evaluate)
     data: Any = object()
     row = v100_paper.measure(small, images, 3, data, device="cpu")
-    assert (row.model, row.parameters, row.ap) == ("yolox-s", 8_968_255, 40.5)
+    assert (row.model, row.parameters, row.AP) == ("yolox-s", 8_968_255, 0.405)
     assert row.gflops == pytest.approx(26.8 / 100, abs=0.01)  # of 64x64
     assert seen == [("fp16", 0.001)]
-    assert v100_paper.measure(small, images, 3, None, device="cpu").ap is None
+    assert v100_paper.measure(small, images, 3, None, device="cpu").AP is None
 
 
 def test_a_pytorch_without_kernels_for_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

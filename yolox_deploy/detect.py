@@ -38,9 +38,10 @@ TYPE_NEXT = "yolox-deploy detect ARTIFACT SOURCE, with the folder that export wr
 class DetectConfig:
     """Find objects in images or video, with pictures and a JSON file.
 
-    OUTPUT gets a copy of each image (or the video) with the boxes drawn, and detections.json in COCO's results format:
-    image_id is the number in the file's name if every name is a number of its own, else the path, and the number of the
-    frame for video.
+    OUTPUT gets a copy of each image (or the video) with the boxes drawn, and detections.json in COCO's results format
+    with category_name beside category_id: image_id is the number in the file's name if every name is a number of its
+    own, else the path, and the number of the frame for video. For image ids of a data set: `yolox-deploy evaluate
+    --detections FILE`.
     """
 
     artifact: FirstModel = ""
@@ -179,7 +180,8 @@ def detect_images(
         write_picture(pictures[path], picture)
         if gallery:
             gallery.add(picture, detections, pictures[path])
-        results.add(detections, int(path.stem) if numbered else str(path), detector.spec.category_ids)
+        image_id = int(path.stem) if numbered else str(path)
+        results.add(detections, image_id, detector.spec.category_ids, detector.spec.class_names)
     return unread
 
 

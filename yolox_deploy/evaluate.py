@@ -1,4 +1,4 @@
-"""python -m yolox_deploy.evaluate: COCO's twelve figures of an artifact or a checkpoint."""
+"""python -m yolox_deploy.evaluate: COCO's twelve metrics of an artifact or a checkpoint."""
 
 from __future__ import annotations
 
@@ -15,21 +15,26 @@ from runtimes.detections import Detections
 from runtimes.detector import Detector
 from runtimes.errors import InvalidInput
 from runtimes.load import is_checkpoint
-from runtimes.spec import ModelSpec
 
+from .categories import Categories, check_classes, common_classes, match_categories
 from .console import require, run
 from .data.dataset import Dataset
 from .data.open import open_evaluable
-from .evaluator import CocoFigures, coco_evaluation
+from .evaluator import CocoFigures, class_table, coco_evaluation
+from .files import check_output_file
 from .model_argument import FirstModel, ModelOption, find_model, one_model
 from .options import ForeignOptions, InputSize, Json, check_positive, check_thresholds, open_artifact
+from .results import write_results
 
 TYPE_NEXT = "yolox-deploy evaluate MODEL --data PATH, with an artifact, a checkpoint or a variant's name"
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """COCO's twelve AP and AR figures of an artifact or a checkpoint."""
+    """COCO's twelve AP and AR metrics of an artifact or a checkpoint.
+
+    Classes are matched by name. Those that model and data have in common are counted, and what is left out is said.
+    """
 
     model: FirstModel = ""
     """Artifact (its folder, or the model file in it), checkpoint, or a variant's name for the official weights."""
@@ -53,16 +58,23 @@ class EvaluateConfig:
     """Images (or batches) that are worked on at a time; unset, one for each core, 8 at most. A checkpoint takes one."""
     device: str = "cpu"
     """Where a checkpoint runs: cpu, cuda, mps."""
+    per_class: bool = False
+    """Print a table of each class too; --json always has it."""
+    detections: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """File for the detections in COCO's results format (JSON), with the data's own image and category ids: pycocotools
+    gives the same AP."""
     json: Json = None
-    """File for the figures as JSON, {"AP", "AP50", ...} as fractions; "-" is standard output, which then holds nothing
-    else."""
+    """File for JSON, {"AP", "AP50", ..., "images", "classes": [{"name", "category_id", "images", "objects", "AP",
+    "AP50"}], "warnings"}; AP and AR as fractions, 0 to 1, and -1 where there are no such objects, as COCO has it
+    (printed: points, 0 to 100, and "-"). "-" is standard output, which then holds nothing else."""
     foreign: Annotated[ForeignOptions, tyro.conf.arg(name="foreign ONNX")] = field(default_factory=ForeignOptions)
 
 
 def evaluate(detector: Detector, dataset: Dataset, batch: int = 1) -> CocoFigures:
     """Detect in every image of the data set and measure against its annotations. Shows a progress bar.
 
-    Raises `InvalidInput` where the classes of model and data set do not fit.
+    Only the classes that model and data have in common are counted. Raises `InvalidInput` where there is nothing to
+    measure; see `match_categories`.
     """
     categories = match_categories(detector.spec, dataset)
     return coco_evaluation(dataset, detect_all(detector, dataset, batch), categories).figures
@@ -74,22 +86,15 @@ def detect_all(detector: Detector, dataset: Dataset, batch: int = 1) -> list[Det
     return list(detector.detect_stream(images, batch))
 
 
-def match_categories(spec: ModelSpec, dataset: Dataset) -> tuple[int, ...]:
-    """The data set's category id of each of the model's classes, by name: orders and ids may differ.
+def write_detections(path: Path, dataset: Dataset, found: Sequence[Detections], categories: Categories) -> None:
+    """Write detections in COCO's results format, with the image and category ids of the data set.
 
-    A model whose classes have no names ("class 0", ...) is matched by order, ascending in category id.
+    Those of classes that the data set does not have are left out. pycocotools' AP of the file is that of `evaluate`,
+    for the same categories (its `params.catIds`).
     """
-    ids = {name: number for number, name in dataset.categories.items()}
-    if all(name in ids for name in spec.class_names):
-        return tuple(ids[name] for name in spec.class_names)
-    unnamed = all(name == f"class {index}" for index, name in enumerate(spec.class_names))
-    if unnamed and len(ids) == spec.num_classes:
-        return tuple(dataset.categories)
-    unknown = next(name for name in spec.class_names if name not in ids)
-    raise InvalidInput(
-        f"{spec.name} has {spec.num_classes} classes, one of them {unknown!r}, which is not among the"
-        f" {len(ids)} categories of {dataset.source}."
-    )
+    common, found = common_classes(dataset, found, categories)
+    image_ids = [image.image_id for image in common.images]
+    write_results(path, zip(found, image_ids, strict=True), common.category_ids, common.class_names)
 
 
 def open_model(config: EvaluateConfig, model: Path) -> Detector:
@@ -123,12 +128,27 @@ def command(config: EvaluateConfig) -> dict[str, Any]:
     require("hotcoco")
     check_thresholds(score_threshold=config.score_threshold, nms_threshold=config.nms_threshold)
     check_positive(batch=config.batch, threads=config.threads, streams=config.streams)
+    if config.detections is not None:
+        check_output_file(config.detections, "--detections")
     model = find_model(one_model(config.model, *config.weights, type_next=TYPE_NEXT))
     dataset = open_evaluable(config.data, () if config.split is None else (config.split,))
     with open_model(config, model) as detector:
-        figures = evaluate(detector, dataset, config.batch)
-    print(figures)
-    return asdict(figures)
+        warnings = check_classes(detector.spec, dataset)
+        categories = match_categories(detector.spec, dataset)
+        found = detect_all(detector, dataset, config.batch)
+    evaluation = coco_evaluation(dataset, found, categories)
+    print(f"{evaluation.figures}\nAP and AR in points, 0 to 100, on {len(dataset)} images of {dataset.source}")
+    if config.per_class:
+        print(class_table(evaluation.classes))
+    if config.detections is not None:
+        write_detections(config.detections, dataset, found, categories)
+        print(f"detections: {config.detections}")
+    return {
+        **asdict(evaluation.figures),
+        "images": len(dataset),
+        "classes": [asdict(one) for one in evaluation.classes],
+        "warnings": list(warnings),
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

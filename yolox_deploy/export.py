@@ -96,7 +96,7 @@ class ExportConfig:
     split: str | None = None
     """Split of --data to measure on; unset, the only one, val or test."""
     max_ap_drop: float | None = None
-    """With --data: points of AP that may be lost. An int8 artifact that loses more gets more layers in float."""
+    """With --data: points of AP (0 to 100) that may be lost. int8 that loses more gets more layers in float."""
     name: str | None = None
     """Name of the model in the artifact; unset, the variant's."""
     class_names: ClassNames = None
@@ -202,7 +202,7 @@ def plan(config: ExportConfig) -> Jobs:
     from exporters.torch_runtime import TorchRuntime
 
     from .accuracy import AccuracyCheck
-    from .evaluate import match_categories
+    from .categories import check_classes
     from .int8 import calibration_images
     from .jobs import Jobs
 
@@ -212,8 +212,7 @@ def plan(config: ExportConfig) -> Jobs:
     dataset = None if config.data is None else open_evaluable(config.data, splits, read_all=config.dry_run)
     calibration = calibration_images(config.calibration) if "int8" in config.precision else ()
     trained = open_trained(config)
-    if dataset is not None:
-        match_categories(trained.spec, dataset)
+    warnings = () if dataset is None else check_classes(trained.spec, dataset)
     specs = [
         (target, artifact_spec(trained.spec, config, target, precision))
         for target in dict.fromkeys(config.target)
@@ -230,7 +229,7 @@ def plan(config: ExportConfig) -> Jobs:
 
         options = replace(options, web=web_options(config.dry_run))
     reference = TorchRuntime(trained.model, trained.spec)
-    accuracy = AccuracyCheck(reference, dataset, config.max_ap_drop) if dataset is not None else None
+    accuracy = AccuracyCheck(reference, dataset, config.max_ap_drop, warnings) if dataset is not None else None
     return Jobs(trained.model, trained.spec, config.output, images, options, accuracy, tuple(specs))
 
 

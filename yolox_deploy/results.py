@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from io import FileIO
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from runtimes.detections import Detections
 from runtimes.json_file import json_text
@@ -14,19 +16,29 @@ from runtimes.json_file import json_text
 from .files import replacing
 
 
-def coco_results(detections: Detections, image_id: int | str, categories: Sequence[int]) -> list[dict[str, Any]]:
-    """One entry a detection: image_id, category_id, bbox as left, top, width, height, score.
+def coco_results(
+    detections: Detections, image_id: int | str, categories: Sequence[int], class_names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """One entry a detection: image_id, category_id, category_name, bbox as left, top, width, height, score.
 
-    categories: the category id of each class index.
+    categories, class_names: the category id and the name of each class index. Numbers that are not finite, which JSON
+    does not know, leave a detection out.
     """
+    corners, scores = detections.xyxy, detections.confidence
+    with np.errstate(invalid="ignore", over="ignore"):
+        boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+    finite = np.isfinite(boxes).all(axis=1) & np.isfinite(scores)
     return [
         {
             "image_id": image_id,
             "category_id": categories[class_id],
-            "bbox": [float(box[0]), float(box[1]), float(box[2] - box[0]), float(box[3] - box[1])],
-            "score": confidence,
+            "category_name": class_names[class_id],
+            "bbox": box,
+            "score": score,
         }
-        for box, confidence, class_id in detections
+        for box, score, class_id in zip(
+            boxes[finite].tolist(), scores[finite].tolist(), detections.class_id[finite].tolist(), strict=True
+        )
     ]
 
 
@@ -62,11 +74,27 @@ class Results:
     def kept(self) -> bool:
         return self._file.kept
 
-    def add(self, detections: Detections, image_id: int | str, categories: Sequence[int]) -> None:
+    def add(
+        self, detections: Detections, image_id: int | str, categories: Sequence[int], class_names: Sequence[str]
+    ) -> None:
         """Those of one image, all or none; see `coco_results`."""
-        rows = [f"\n {json_text(entry)}" for entry in coco_results(detections, image_id, categories)]
+        entries = coco_results(detections, image_id, categories, class_names)
+        rows = [f"\n {json_text(entry)}" for entry in entries]
         self._file.write(("," if self.count and rows else "") + ",".join(rows))
         self.count += len(rows)
+
+
+def write_results(
+    path: Path, found: Iterable[tuple[Detections, int | str]], categories: Sequence[int], class_names: Sequence[str]
+) -> None:
+    """Write a results file of the detections and the id of each image, whole or not at all; see `coco_results`."""
+    with replacing(path) as part, part.open("wb", buffering=0) as raw:
+        file = KeptFile(raw)
+        file.write("[")
+        results = Results(file)
+        for detections, image_id in found:
+            results.add(detections, image_id, categories, class_names)
+        file.write("\n]\n")
 
 
 @contextlib.contextmanager

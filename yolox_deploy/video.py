@@ -63,7 +63,7 @@ def detect_video(
                 writer.write(picture)
                 if gallery and number % max(round(rate), 1) == 0:
                     gallery.add_frame(picture, detections, number)
-                results.add(detections, number, detector.spec.category_ids)
+                results.add(detections, number, detector.spec.category_ids, detector.spec.class_names)
         except KeyboardInterrupt:
             interrupted = True
         finally:

@@ -71,8 +71,8 @@ class CompareConfig:
     dry_run: bool = False
     """Check everything that can be known, say what would be done, and write and measure nothing."""
     json: Json = None
-    """File for all figures as JSON, {"reference", "baseline", "rows", "warnings", "machine", ...}; "-" is standard
-    output, which then holds nothing else."""
+    """File for all of it as JSON, {"reference", "baseline", "rows", "warnings", "machine", ...}, AP and AP_drop as
+    fractions (printed: points, 0 to 100); "-" is standard output, which then holds nothing else."""
     first: Annotated[ExportFirst, tyro.conf.arg(name="export")] = field(default_factory=ExportFirst)
     foreign: Annotated[ForeignOptions, tyro.conf.arg(name="foreign ONNX")] = field(default_factory=ForeignOptions)
 
@@ -129,13 +129,13 @@ def command(config: CompareConfig) -> dict[str, Any]:
     check_names(names)
     if not config.bf16:  # which makes names of its own
         baseline_of(names, config.baseline)
-    arguments = [*config.artifacts, *(() if weights is None else export_first(config, weights))]
+    arguments = [*config.artifacts, *(() if weights is None else export_first(config, weights, dataset))]
     if config.dry_run:
         return look(config, reference, dataset, arguments, names)
 
     from .gather import gather
     from .page import write_page
-    from .task import Task, read_specs
+    from .task import Task, read_specs, warnings_of
 
     contenders = contenders_of(arguments, config.threads, config.bf16)
     baseline = baseline_of([contender.name for contender in contenders], config.baseline)
@@ -151,6 +151,7 @@ def command(config: CompareConfig) -> dict[str, Any]:
         parity_images=config.parity_images,
         threads=config.threads,
         plan=SpeedPlan(config.launches, config.rounds),
+        warnings=warnings_of(specs, dataset),
     )
     found, worst = gather(task, start)
     print(found.table())
@@ -165,12 +166,16 @@ def look(
     config: CompareConfig, reference: Path, dataset: Dataset | None, arguments: Sequence[str], names: Sequence[str]
 ) -> dict[str, Any]:
     """A dry run: what is there is loaded, and what would be measured is said. Returns that for `--json`."""
-    from .task import read_specs
+    from .task import check_same_classes, read_specs, warnings_of
 
-    open_reference(reference, config.foreign).close()
+    runtime = open_reference(reference, config.foreign)
+    specs = {"--reference": runtime.spec}
+    runtime.close()
     here = [argument for argument in arguments if argument in config.artifacts or Path(argument).exists()]
     if here:
-        read_specs(contenders_of(here, config.threads, config.bf16), dataset)
+        specs |= read_specs(contenders_of(here, config.threads, config.bf16), dataset)
+    check_same_classes(specs, dataset)
+    warnings = warnings_of(specs, dataset)
     images = len(timed_images(config, dataset))
     print(f"dry run, nothing is measured: {len(arguments)} artifacts against {reference}")
     for argument in arguments:
@@ -181,7 +186,8 @@ def look(
     print(f"  speed in {config.launches} launches of each, {config.rounds} rounds a launch")
     if config.html is not None:
         print(f"  page: {config.html}")
-    return {"dry_run": True, "reference": str(reference), "artifacts": arguments, "names": names, "images": images}
+    planned = {"artifacts": arguments, "names": names, "images": images, "warnings": warnings}
+    return {"dry_run": True, "reference": str(reference), **planned}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -45,7 +45,7 @@ def scatter(rows: Sequence[Row]) -> str:
     y = _Scale(low - margin, high + margin, HEIGHT - BOTTOM, 12)
     front = pareto(rows)
     line = " ".join(f"{x(row.total.p50.value):.1f},{y(_ap(row)):.1f}" for row in front)
-    parts = [_axes(x, y, "milliseconds, image to boxes", "AP")]
+    parts = [_axes(x, y, "milliseconds, image to boxes", "AP, points")]
     parts.append(f'<polyline points="{line}" fill="none" class="front"/>')
     # Labels stand clear of all marks, too.
     placed = [(x(row.total.p50.value) - 8, x(row.total.p50.value) + 8, y(_ap(row)) + 4) for row in rows]
@@ -175,7 +175,7 @@ def stage_bars(rows: Sequence[Row]) -> str:
 
 def drop_bars(rows: Sequence[Row]) -> str:
     """AP below the reference, in points; to the right is worse."""
-    drops = [row.drop or 0.0 for row in rows]
+    drops = [100 * (row.AP_drop or 0.0) for row in rows]
     most = max(1.0, *map(abs, drops))
     lines = []
     for row, drop in zip(rows, drops, strict=True):

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from runtimes.json_file import json_text
+from yolox_deploy.evaluator import points
 
 from ..machine import Machine
 from .intervals import Interval, Summary, Times, differs
@@ -23,7 +24,7 @@ class Row:
     """One artifact.
 
     precision: the spec's; computes: what the convolutions compute in: fp32, bf16 or int8. figures: COCO's twelve as
-    fractions, None without labelled data; drop: points of AP below the reference. parity: the fields of a
+    fractions, None without labelled data; AP_drop: AP below the reference, a fraction. parity: the fields of a
     `ParityReport` and what it says. All times are milliseconds of an image: of a batch, its share. stages: medians of
     the five parts; engine and total as in `StageTimes`; times: every total, by launch and round; ratio and total_ratio:
     how many times faster than the baseline. throughput: of every way to share the cores, and every batch; empty where
@@ -41,7 +42,7 @@ class Row:
     batch: int
     megabytes: float
     figures: dict[str, float] | None
-    drop: float | None
+    AP_drop: float | None
     parity: dict[str, Any]
     stages: dict[str, float]
     times: Times
@@ -78,8 +79,8 @@ class Row:
     def __str__(self) -> str:
         cells = [
             self.name,
-            "" if self.figures is None else f"{100 * self.figures['AP']:.2f}",
-            "" if self.drop is None else f"{round(self.drop, 2) + 0.0:+.2f}",
+            "" if self.figures is None else points(self.figures["AP"]),
+            "" if self.AP_drop is None else f"{round(100 * self.AP_drop, 2) + 0.0:+.2f}",
             "yes" if self.parity["passed"] else "NO",
             f"{self.total.p50.value:.2f}{self.spread}",
             f"{self.engine.p50.value:.2f}",
@@ -112,6 +113,7 @@ class Comparison:
 
     def table(self) -> str:
         note = f'speed: image to boxes against {self.baseline}; "=": no difference beyond chance'
+        note += "; AP and drop in points, 0 to 100" if self.data else ""
         return "\n".join([HEADER, *map(str, self.rows), "", note, *self._failures(), *self.warnings])
 
     def _failures(self) -> list[str]:
@@ -125,8 +127,8 @@ class Comparison:
         rows = [
             {
                 "name": row.name,
-                "ap": None if row.figures is None else 100 * row.figures["AP"],
-                "drop": row.drop,
+                "AP": None if row.figures is None else row.figures["AP"],
+                "AP_drop": row.AP_drop,
                 "parity": row.parity["passed"],
                 "milliseconds": row.total.p50.value,
                 "speed": asdict(row.total_ratio),

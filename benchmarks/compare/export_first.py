@@ -10,6 +10,8 @@ import tyro
 
 from runtimes.errors import InvalidInput
 from runtimes.spec import ModelSpec, Precision
+from yolox_deploy.categories import check_classes
+from yolox_deploy.data.dataset import Dataset
 from yolox_deploy.options import Images
 
 if TYPE_CHECKING:
@@ -31,7 +33,8 @@ class ExportFirst:
     calibration: Images = None
     """With --export and int8: folder of images like those that the model will see."""
     max_ap_drop: float | None = None
-    """With --export and --data: points of AP that may be lost; int8 gets more layers in float until it holds."""
+    """With --export and --data: points of AP, 0 to 100, that may be lost; int8 gets more layers in float until it
+    holds."""
     output: Path = Path("artifacts")
     """With --export: folder for the artifacts. Those of this checkpoint that are there are taken as they are."""
 
@@ -47,15 +50,18 @@ class ExportFirst:
         ]
 
 
-def export_first(config: CompareConfig, weights: Path) -> list[str]:
+def export_first(config: CompareConfig, weights: Path, dataset: Dataset | None) -> list[str]:
     """Export what is not there yet; in a dry run, see whether it can be. Returns the artifacts.
 
-    Raises `InvalidInput` for one of another checkpoint.
+    Raises `InvalidInput` for one of another checkpoint, and for classes that are not the data's.
     """
     from yolox_deploy import export
     from yolox_deploy.model.checkpoint import read_checkpoint
+    from yolox_deploy.model.open import describe
 
     first, checkpoint = config.first, read_checkpoint(weights)
+    if dataset is not None:
+        check_classes(describe(checkpoint.build(), checkpoint, class_names=config.foreign.class_names).spec, dataset)
     artifacts = []
     for target, precision in first.jobs():
         folder = first.output / f"{checkpoint.variant}-{target}-{precision}"

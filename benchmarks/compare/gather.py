@@ -21,8 +21,9 @@ from runtimes.preprocess import Image
 from runtimes.proof import sha256_file
 from runtimes.spec import ModelSpec
 from yolox_deploy.accuracy import SCORE_THRESHOLD
+from yolox_deploy.categories import match_categories
 from yolox_deploy.data.dataset import Dataset
-from yolox_deploy.evaluate import detect_all, match_categories
+from yolox_deploy.evaluate import detect_all
 from yolox_deploy.evaluator import coco_evaluation
 from yolox_deploy.int8 import evenly
 from yolox_deploy.options import ForeignOptions
@@ -33,7 +34,7 @@ from .comparison import Comparison, Row
 from .intervals import speed_ratio
 from .roofline import convolution_gflops, measured_peaks
 from .speed import Contender, Throughput, Timing, batches_of, is_bf16, measure, sweep_throughput
-from .task import Task, is_engine, model_files, size_text
+from .task import Task, check_same_classes, is_engine, model_files, size_text
 from .worst import WorstImage, worst_images
 
 TIMED_IMAGES = 16
@@ -55,6 +56,7 @@ def gather(task: Task, start: float) -> tuple[Comparison, list[WorstImage]]:
     machine, doubts = describe_machine(), list[str]()
     size = task.specs[task.baseline].input_size
     standard, gflops = open_standard(task.reference, task.foreign, size)
+    check_same_classes({"--reference": standard.spec, **task.specs}, task.dataset)
     truth = measure_accuracy(standard, task.dataset)
     some = [task.images[index] for index in evenly(len(task.images), task.parity_images)]
     accuracies, parities = {}, {}
@@ -107,7 +109,7 @@ def gather(task: Task, start: float) -> tuple[Comparison, list[WorstImage]]:
             rows=rows,
             peaks=peaks,
             gflops=gflops,
-            warnings=doubts,
+            warnings=[*task.warnings, *doubts],
             machine=machine,
             seconds=time.perf_counter() - start,
         ),
@@ -172,7 +174,7 @@ def make_row(
 ) -> Row:
     """first: the timing of the baseline. truth: the reference's accuracy."""
     figures = accuracy.figures
-    drop = None if figures is None or truth.figures is None else 100 * (truth.figures["AP"] - figures["AP"])
+    drop = None if figures is None or truth.figures is None else truth.figures["AP"] - figures["AP"]
     files, kind, stages = model_files(contender.artifact), computes(spec, contender), timing.stages()
     known = gflops is not None and not is_engine(contender.artifact)  # the peaks are those of the processor
     return Row(
@@ -186,7 +188,7 @@ def make_row(
         batch=spec.batch or 1,
         megabytes=sum(file.stat().st_size for file in files) / 1e6,
         figures=figures,
-        drop=drop,
+        AP_drop=drop,
         parity=parity,
         stages=stages,
         times=timing.of("total"),

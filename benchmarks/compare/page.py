@@ -13,6 +13,7 @@ import numpy as np
 
 from runtimes.preprocess import Image
 from yolox_deploy.drawing import draw
+from yolox_deploy.evaluator import points
 from yolox_deploy.files import write_text
 
 from .charts import distributions, drop_bars, scatter, stage_bars
@@ -83,7 +84,7 @@ def _charts(found: Comparison) -> str:
             )
         )
         if found.reference_figures is not None:
-            title = f"Reference: {100 * found.reference_figures['AP']:.2f} AP."
+            title = f"Reference: AP {points(found.reference_figures['AP'])}."
             right.append(_section("AP lost", drop_bars(rows), f"{title} To the right is worse."))
     note = "Milliseconds an image. Each tick is one run, from image to boxes; the bar is the median."
     left.append(_section("Latency", distributions(rows), note))
@@ -93,8 +94,8 @@ def _charts(found: Comparison) -> str:
 
 def _latency_note() -> str:
     return (
-        "Milliseconds of an image; of a batch, its share. Intervals are 95 %, from drawing launches and their rounds"
-        " anew. “=”: no difference beyond chance. CV: standard deviation over mean."
+        "AP and drop in points, 0 to 100. Milliseconds of an image; of a batch, its share. Intervals are 95 %, from"
+        " drawing launches and their rounds anew. “=”: no difference beyond chance. CV: standard deviation over mean."
     )
 
 
@@ -112,11 +113,11 @@ LATENCY = ("artifact", "AP", "AP50", "drop", "p50 ms", "95 %", "p90", "p99", "CV
 
 def _latency_cells(row: Row) -> list[str]:
     p50, ratio = row.total.p50, row.total_ratio
-    ap = [f"{100 * row.figures[name]:.2f}" for name in ("AP", "AP50")] if row.figures else ["", ""]
+    ap = [points(row.figures[name]) for name in ("AP", "AP50")] if row.figures else ["", ""]
     return [
         row.name,
         *ap,
-        "" if row.drop is None else f"{round(row.drop, 2) + 0.0:+.2f}",
+        "" if row.AP_drop is None else f"{round(100 * row.AP_drop, 2) + 0.0:+.2f}",
         f"{p50.value:.2f}",
         f"{p50.low:.2f} to {p50.high:.2f}" if row.spread else "",
         f"{row.total.p90.value:.2f}",

@@ -14,8 +14,8 @@ from runtimes.proof import weights_beside
 from runtimes.spec import ModelSpec
 from runtimes.trt_engine import LIBRARIES
 from yolox_deploy.accuracy import SCORE_THRESHOLD
+from yolox_deploy.categories import check_classes, match_categories
 from yolox_deploy.data.dataset import Dataset
-from yolox_deploy.evaluate import match_categories
 from yolox_deploy.options import ForeignOptions
 
 from .speed import Contender, SpeedPlan
@@ -23,7 +23,8 @@ from .speed import Contender, SpeedPlan
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What is compared, checked. specs: of the contenders, by name; data: None where there are no labels."""
+    """What is compared, checked. specs: of the contenders, by name; data: None where there are no labels. warnings:
+    which classes AP leaves out."""
 
     contenders: Sequence[Contender]
     specs: Mapping[str, ModelSpec]
@@ -35,6 +36,7 @@ class Task:
     parity_images: int
     threads: int
     plan: SpeedPlan
+    warnings: Sequence[str] = ()
 
 
 def read_specs(contenders: Sequence[Contender], dataset: Dataset | None) -> dict[str, ModelSpec]:
@@ -45,7 +47,6 @@ def read_specs(contenders: Sequence[Contender], dataset: Dataset | None) -> dict
             spec = specs[contender.name] = detector.spec
             if dataset is not None:
                 Detector(detector.runtime, SCORE_THRESHOLD)  # refuses NMS in the graph that drops what AP needs
-                match_categories(spec, dataset)
     first = next(iter(specs))
     for name, spec in specs.items():
         if spec.input_size != specs[first].input_size:
@@ -53,7 +54,30 @@ def read_specs(contenders: Sequence[Contender], dataset: Dataset | None) -> dict
                 f"{name} has the input size {size_text(spec)}, {first} has {size_text(specs[first])}: compare those of"
                 " one size (yolox-deploy tune looks for the best size)."
             )
+    check_same_classes(specs, dataset)
     return specs
+
+
+def check_same_classes(specs: Mapping[str, ModelSpec], dataset: Dataset | None) -> None:
+    """Raise `InvalidInput` where AP of one would be that of other classes of the data than AP of another."""
+    if dataset is None:
+        return
+    found = {name: set(match_categories(spec, dataset)) - {None} for name, spec in specs.items()}
+    first = next(iter(found))
+    for name, categories in found.items():
+        if categories != found[first]:
+            other = next(number for number in dataset.categories if (number in categories) != (number in found[first]))
+            raise InvalidInput(
+                f"{name} and {first} do not have the same classes of {dataset.source}, such as"
+                f" {dataset.categories[other]!r}: their AP cannot be compared."
+            )
+
+
+def warnings_of(specs: Mapping[str, ModelSpec], dataset: Dataset | None) -> tuple[str, ...]:
+    """Say which classes AP leaves out, each sentence once, and return what was said."""
+    if dataset is None:
+        return ()
+    return tuple(dict.fromkeys(sentence for spec in specs.values() for sentence in check_classes(spec, dataset)))
 
 
 def size_text(spec: ModelSpec) -> str:

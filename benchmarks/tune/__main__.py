@@ -60,7 +60,7 @@ class TuneConfig:
     budget_ms: float | None = None
     """Milliseconds that an image may take in the median, from image to boxes: the most accurate within them wins."""
     min_ap: float | None = None
-    """Points of AP that there have to be, such as 28.5: the fastest with them wins."""
+    """Points of AP, 0 to 100, that there have to be, such as 28.5: the fastest with them wins."""
     aim: Literal["latency", "throughput"] = "latency"
     """What milliseconds are: of one image alone, or of all cores together, an image."""
     target: tuple[Literal["onnx", "openvino", "ncnn"], ...] = ()
@@ -88,8 +88,8 @@ class TuneConfig:
     dry_run: bool = False
     """Check everything that can be known, say what would be tried, and write and measure nothing."""
     json: Json = None
-    """File for what tune.json holds, {"winner", "artifact", "options", "trials", ...}; "-" is standard output, which
-    then holds nothing else."""
+    """File for what tune.json holds, {"winner", "artifact", "options", "trials", ...}, AP as fractions; "-" is standard
+    output, which then holds nothing else."""
 
 
 def check(config: TuneConfig) -> None:
@@ -132,7 +132,7 @@ def command(config: TuneConfig) -> dict[str, Any]:
     files = [image.path for image in dataset.images] if config.images is None else find_images(config.images)
     from exporters.artifact import artifact_folder
     from exporters.replacement import only_writer, replace_folder, settle
-    from yolox_deploy.evaluate import match_categories
+    from yolox_deploy.categories import check_classes
     from yolox_deploy.model.checkpoint import read_checkpoint
     from yolox_deploy.model.open import describe
 
@@ -142,19 +142,19 @@ def command(config: TuneConfig) -> dict[str, Any]:
     spec = describe(
         checkpoint.build(), checkpoint, class_names=config.class_names, preprocessing=config.preprocessing
     ).spec
-    match_categories(spec, dataset)
+    warnings = check_classes(spec, dataset)
     builds = builds_of(config, read_sizes(config.sizes, spec.input_size))
     machine = describe_machine()
     cores = min(config.cores or machine.cores, machine.cores)
     ways = ways_of(builds, cores, config.aim)
-    goal = Goal(config.budget_ms, config.min_ap)
+    goal = Goal(config.budget_ms, None if config.min_ap is None else config.min_ap / 100)
     print(f"{len(ways)} ways to run {config.model} ({len(builds)} builds) are looked at, for {goal}.", flush=True)
     for build in builds:  # refuses to replace what is no artifact
         precision: Precision = "int8" if build.computes == "int8" else "fp32"
         named = replace(spec, name=artifact_name(weights, build.size), precision=precision)
         artifact_folder(config.output, named, build.target, only_look=config.dry_run)
     if config.dry_run:
-        return look(config, builds, dataset)
+        return look(config, builds, dataset, warnings)
     config.output.mkdir(parents=True, exist_ok=True)
     artifact, options = None, {}
     with workbench(config.output) as folder:
@@ -169,6 +169,7 @@ def command(config: TuneConfig) -> dict[str, Any]:
             cores=cores,
             class_names=config.class_names,
             preprocessing=config.preprocessing,
+            doubts=list(warnings),
         )
         if config.calibration is None and any(build.computes == "int8" for build in builds):
             lab.doubts.append("int8 was calibrated on generated images: --calibration DIR with your own does better.")
@@ -199,14 +200,15 @@ def command(config: TuneConfig) -> dict[str, Any]:
     return asdict(result)
 
 
-def look(config: TuneConfig, builds: Sequence[Build], dataset: Dataset) -> dict[str, Any]:
+def look(config: TuneConfig, builds: Sequence[Build], dataset: Dataset, warnings: Sequence[str]) -> dict[str, Any]:
     """A dry run: what would be tried is said. Returns that for `--json`."""
     print("dry run, nothing is measured:")
     for build in builds:
         print(f"  {build}")
     print(f"  AP on {len(dataset)} images of {dataset.source}")
     print(f"  the winner and {RESULT} go into {config.output}")
-    return {"dry_run": True, "builds": [asdict(build) for build in builds], "images": len(dataset)}
+    planned = [asdict(build) for build in builds]
+    return {"dry_run": True, "builds": planned, "images": len(dataset), "warnings": warnings}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -100,7 +100,7 @@ class MachineLab:
         if build.computes == "fp32":
             return self.fp32_ap(build.size)
         with load(self.artifact(build), score_threshold=SCORE_THRESHOLD, **self._bf16(build)) as detector:
-            return 100 * evaluate(detector, self.dataset).AP
+            return evaluate(detector, self.dataset).AP
 
     def times(self, ways: Sequence[Way], careful: bool) -> dict[Way, Interval]:
         self._export({way.build for way in ways})

@@ -11,7 +11,7 @@ from runtimes.json_file import json_text
 from ..machine import Machine
 from .search import BROKEN, Goal, Trial
 
-HEADER = "| | way | ms an image | AP | |\n|---|---|---|---|---|"
+HEADER = "| | way | ms an image | AP, points | |\n|---|---|---|---|---|"
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Result:
         streams, shared = won.way.streams, " an image of all cores together" if self.aim == "throughput" else ""
         calls = "" if streams == 1 else "  # and detector.detect_stream(images)"
         return [
-            f"\nbest for {self.goal}: {won.way}, {won.milliseconds:.2f} ms{shared}, AP {won.ap:.2f}",
+            f"\nbest for {self.goal}: {won.way}, {won.milliseconds:.2f} ms{shared}, AP {100 * (won.AP or 0):.2f}",
             "    from runtimes import load",
             f"    detector = load({self.artifact!r}{arguments}){calls}",
         ]
@@ -59,7 +59,7 @@ class Result:
     def nearest(self) -> str:
         """What comes nearest where nothing won, in words."""
         timed = [(trial.milliseconds, trial.way) for trial in self.trials if trial.milliseconds is not None]
-        measured = [(trial.ap, trial.way) for trial in self.trials if trial.ap is not None]
+        measured = [(trial.AP, trial.way) for trial in self.trials if trial.AP is not None]
         if self.goal.budget is not None:
             if not timed:
                 return "nothing could be run"
@@ -72,11 +72,11 @@ class Result:
             size = "x".join(map(str, largest.way.build.size))
             return f"{largest.note.replace('this size', size)}; larger --sizes or another model reach more"
         ap, way = max(measured, key=lambda one: one[0])
-        return f"the most accurate is {way} with AP {ap:.2f}"
+        return f"the most accurate is {way} with AP {100 * ap:.2f}"
 
 
 def _line(trial: Trial, won: bool) -> str:
     time = "" if trial.milliseconds is None else f"{trial.milliseconds:.2f}"
     time += f" ±{trial.spread:.2f}" if trial.spread else ""
-    ap = "" if trial.ap is None else f"{trial.ap:.2f}"
+    ap = "" if trial.AP is None else f"{100 * trial.AP:.2f}"
     return f"| {'*' if won else ' '} | {trial.way} | {time} | {ap} | {trial.note} |"

@@ -18,11 +18,11 @@ from tqdm import tqdm
 from runtimes.errors import InvalidInput
 from runtimes.json_file import json_text
 from runtimes.preprocess import Image
+from yolox_deploy.categories import check_classes
 from yolox_deploy.console import require, run
 from yolox_deploy.data.dataset import Dataset
 from yolox_deploy.data.open import open_evaluable
 from yolox_deploy.data.shapes import shapes_images
-from yolox_deploy.evaluate import match_categories
 from yolox_deploy.model.checkpoint import read_checkpoint
 from yolox_deploy.model.download import official_weights
 from yolox_deploy.model.open import TrainedModel, describe
@@ -147,7 +147,7 @@ def measure_all(
     for name, path in tqdm(weights.items(), unit="model", desc=config.protocol):
         trained = open_model(name, path)
         if dataset is not None:
-            match_categories(trained.spec, dataset)
+            check_classes(trained.spec, dataset)
         rows.append(PROTOCOLS[config.protocol].measure(trained, images, config.runs, dataset))
         sources[name] = trained.spec.source_sha256 or "seeded"
     return rows, sources

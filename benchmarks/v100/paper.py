@@ -37,9 +37,9 @@ from .gpu import V100_PINS, Card
 
 @dataclass(frozen=True)
 class PaperRow:
-    """A row of the paper's table: AP on val2017 (points), millions of parameters, GFLOPs, and a V100's speed."""
+    """A row of the paper's table: AP on val2017 (a fraction), millions of parameters, GFLOPs, and a V100's speed."""
 
-    ap: float
+    AP: float
     parameters: float
     gflops: float
     milliseconds: float
@@ -48,11 +48,11 @@ class PaperRow:
 
 # 640x640, fp16, batch 1. AP as in the official README; the paper's own is of test-dev.
 PAPER: dict[VariantName, PaperRow] = {
-    "yolox-s": PaperRow(40.5, 9.0, 26.8, 9.8, 102.0),
-    "yolox-m": PaperRow(46.9, 25.3, 73.8, 12.3, 81.3),
-    "yolox-l": PaperRow(49.7, 54.2, 155.6, 14.5, 69.0),
-    "yolox-x": PaperRow(51.1, 99.1, 281.9, 17.3, 57.8),
-    "yolox-darknet53": PaperRow(47.7, 63.7, 185.3, 11.1, 90.1),
+    "yolox-s": PaperRow(0.405, 9.0, 26.8, 9.8, 102.0),
+    "yolox-m": PaperRow(0.469, 25.3, 73.8, 12.3, 81.3),
+    "yolox-l": PaperRow(0.497, 54.2, 155.6, 14.5, 69.0),
+    "yolox-x": PaperRow(0.511, 99.1, 281.9, 17.3, 57.8),
+    "yolox-darknet53": PaperRow(0.477, 63.7, 185.3, 11.1, 90.1),
 }
 
 
@@ -132,10 +132,10 @@ def time_forward(runtime: ForwardRuntime, inputs: Sequence[Tensor], runs: int) -
 
 @dataclass(frozen=True)
 class Row:
-    """One model by the paper's protocol. ap in points, None where it was not measured."""
+    """One model by the paper's protocol. AP: a fraction, None where it was not measured."""
 
     model: VariantName
-    ap: float | None
+    AP: float | None
     parameters: int
     gflops: float
     latency: Latency
@@ -149,7 +149,7 @@ class Row:
         """For JSON; with `everything`, with the time of each run."""
         return {
             "model": self.model,
-            "ap": self.ap,
+            "AP": self.AP,
             "parameters": self.parameters,
             "gflops": round(self.gflops, 1),
             "milliseconds": self.latency.to_dict(everything),
@@ -171,11 +171,11 @@ def table(rows: Sequence[Row], card: Card) -> str:
     for row in rows:
         paper, ours = PAPER[row.model], row.latency
         lines.append(
-            f"| {row.model} | paper's V100 | {paper.ap} | {paper.parameters} | {paper.gflops} | {paper.milliseconds} |"
-            f" | | {paper.fps} | |"
+            f"| {row.model} | paper's V100 | {100 * paper.AP:.1f} | {paper.parameters} | {paper.gflops} |"
+            f" {paper.milliseconds} | | | {paper.fps} | |"
         )
         lines.append(
-            f"| | {card.label} | {'' if row.ap is None else f'{row.ap:.1f}'} | {row.parameters / 1e6:.1f} |"
+            f"| | {card.label} | {'' if row.AP is None else f'{100 * row.AP:.1f}'} | {row.parameters / 1e6:.1f} |"
             f" {row.gflops:.1f} | {ours.median:.2f} | {ours.p90:.2f} | {ours.p99:.2f} | {fps(ours.median):.1f} |"
             f" {row.ratio:.2f} |"
         )
@@ -215,7 +215,7 @@ def measure(
     runtime = ForwardRuntime(trained.model, trained.spec, device)
     inputs = [runtime.load(preprocess([image], runtime.spec)[0]) for image in images]
     latency = time_forward(runtime, inputs, runs)
-    ap = None if dataset is None else 100 * evaluate(Detector(runtime, SCORE_THRESHOLD), dataset).AP
+    ap = None if dataset is None else evaluate(Detector(runtime, SCORE_THRESHOLD), dataset).AP
     runtime.close()
     gflops = count_gflops(plain, *trained.spec.input_size)
     return Row(plain.variant, ap, count_parameters(plain), gflops, latency)

@@ -44,20 +44,20 @@ WITHOUT_V100 = (10, 5)
 
 @dataclass(frozen=True)
 class Row:
-    """One model. ap in points, None where it was not measured. latencies: by stage, total, and "graph".
+    """One model. AP: a fraction, None where it was not measured. latencies: by stage, total, and "graph".
 
     parity: how close the engine is to the checkpoint, in words.
     """
 
     model: str
-    ap: float | None
+    AP: float | None
     latencies: dict[str, Latency]
     parity: str
 
     def to_dict(self, everything: bool = False) -> dict[str, Any]:
         """For JSON; with `everything`, with the time of each run."""
         found = {name: latency.to_dict(everything) for name, latency in self.latencies.items()}
-        return {"model": self.model, "ap": self.ap, "milliseconds": found, "parity": self.parity}
+        return {"model": self.model, "AP": self.AP, "milliseconds": found, "parity": self.parity}
 
 
 HEADER = (
@@ -80,7 +80,7 @@ def table(rows: Sequence[Row], card: Card) -> str:
             f"{latency.median:.2f} ({latency.p90:.2f}, {latency.p99:.2f})"
             for latency in (row.latencies[name] for name in (*TOTALS, "graph"))
         ]
-        lines.append(f"| {' | '.join([row.model, '' if row.ap is None else f'{row.ap:.1f}', *parts, *totals])} |")
+        lines.append(f"| {' | '.join([row.model, '' if row.AP is None else f'{100 * row.AP:.1f}', *parts, *totals])} |")
     return "\n".join([*lines, "", NOTE])
 
 
@@ -112,7 +112,7 @@ def measure(trained: TrainedModel, images: Sequence[Image], runs: int, dataset: 
         artifact = write_artifact(trained.model, spec, "trt", Path(folder), images[:PROOF_IMAGES])
         with load(artifact.folder) as detector:
             latencies = time_engine(detector, images, runs)
-            ap = None if dataset is None else 100 * evaluate(Detector(detector.runtime, SCORE_THRESHOLD), dataset).AP
+            ap = None if dataset is None else evaluate(Detector(detector.runtime, SCORE_THRESHOLD), dataset).AP
     return Row(spec.name, ap, latencies, str(artifact.report))
 
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from runtimes.json_file import json_text
+from yolox_deploy.evaluator import points
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class EpochRecord:
     def line(self, epochs: int) -> str:
         """One line to print."""
         losses = "  ".join(f"{name} {value:.3f}" for name, value in self.losses.items() if value or name != "l1")
-        ap = "" if self.figures is None else f"  AP {self.figures['AP']:.4f}  AP50 {self.figures['AP50']:.4f}"
+        measured = self.figures
+        ap = "" if measured is None else f"  AP {points(measured['AP'])}  AP50 {points(measured['AP50'])}"
         speed = f"lr {self.learning_rate:.2g}  {self.images_per_second:.1f} images/s"
         return f"epoch {self.epoch}/{epochs}  {losses}  {speed}{ap}"
 

@@ -9,6 +9,8 @@ import psutil
 import torch
 from tqdm import tqdm
 
+from yolox_deploy.evaluator import points
+
 from .loss import Losses
 from .state import Tally
 
@@ -16,7 +18,8 @@ from .state import Tally
 class Meter:
     """The progress bar of one epoch: the means of the loss parts so far, images/s and memory. Adds to its `tally`.
 
-    steps_after: of the epochs that follow, for the time that the whole training still takes. ap: the last one measured.
+    steps_after: of the epochs that follow, for the time that the whole training still takes. ap: the last one measured,
+    a fraction.
     """
 
     def __init__(
@@ -51,7 +54,7 @@ class Meter:
         values = {name: f"{value:.3f}" for name, value in tally.means().items()}
         rate = tally.steps * self.images_per_step / max(tally.seconds, 1e-9)
         speed = {"lr": f"{learning_rate:.2g}", "images/s": f"{rate:.1f}", "memory": self.memory()}
-        accuracy = {} if self.ap is None else {"AP": f"{self.ap:.3f}"}
+        accuracy = {} if self.ap is None else {"AP": points(self.ap)}
         left = (self.last_step - tally.steps) * tally.seconds / tally.steps
         rest = {"all done in": tqdm.format_interval(left)}
         self.bar.set_postfix(accuracy | values | speed | rest, refresh=False)

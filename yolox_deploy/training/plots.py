@@ -28,15 +28,16 @@ def plot_curves(history: Sequence[EpochRecord], best_epoch: int, tail_epoch: int
         losses.plot(epochs, [record.losses[name] for record in history], label=name)
     measured = [record for record in history if record.figures]
     for name in ("AP", "AP50", "AP75"):
-        values = [record.figures[name] for record in measured if record.figures]
+        values = [100 * record.figures[name] for record in measured if record.figures]
         accuracy.plot([record.epoch for record in measured], values, marker=".", label=name)
     best = next((record.figures["AP"] for record in measured if record.figures and record.epoch == best_epoch), None)
     if best is not None:
+        best *= 100
         accuracy.plot([best_epoch], [best], "o", color="0.2", fillstyle="none", markersize=10)
-        accuracy.annotate(f"{best:.3f}", (best_epoch, best), xytext=(0, -18), textcoords="offset points", ha="center")
-    accuracy.set_ylim(0, 1)
+        accuracy.annotate(f"{best:.1f}", (best_epoch, best), xytext=(0, -18), textcoords="offset points", ha="center")
+    accuracy.set_ylim(0, 100)
     rate.plot(epochs, [record.learning_rate for record in history], label="learning rate")
-    for axes, title in ((losses, "loss"), (accuracy, "AP on validation data"), (rate, "learning rate")):
+    for axes, title in ((losses, "loss"), (accuracy, "AP on validation data, points"), (rate, "learning rate")):
         if epochs[0] < tail_epoch <= epochs[-1]:
             axes.axvline(tail_epoch, color="0.6", linestyle=":", label="no augmentation")
         axes.set_title(title)
@@ -56,11 +57,11 @@ def plot_precision_recall(precision: npt.NDArray[np.float64], names: Sequence[st
     if len(shown) > MOST_CLASSES:
         shown = shown[:3] + shown[-3:]
     for index in shown:
-        label = f"{names[index]} {means[index]:.2f}"
+        label = f"{names[index]}: AP50 {100 * means[index]:.1f}"
         axes.plot(recall, precision[:, index], color=_colour(index), linewidth=1, label=label)
     if present:
         mean = precision[:, present].mean(axis=1)
-        axes.plot(recall, mean, color="0.1", linewidth=2.5, label=f"mean {mean.mean():.2f}")
+        axes.plot(recall, mean, color="0.1", linewidth=2.5, label=f"mean: AP50 {100 * mean.mean():.1f}")
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision", title="precision and recall, IoU 0.5")
     axes.grid(**LIGHT)
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))

@@ -10,17 +10,17 @@ from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from exporters.torch_runtime import TorchRuntime
 from runtimes.detector import Detector
 from runtimes.json_file import json_text
 from runtimes.preprocess import Image
+from yolox_deploy.categories import common_classes, match_categories
 from yolox_deploy.console import is_installed
 from yolox_deploy.data.dataset import Dataset
-from yolox_deploy.evaluate import detect_all, match_categories
-from yolox_deploy.evaluator import coco_evaluation
+from yolox_deploy.evaluate import detect_all
+from yolox_deploy.evaluator import coco_evaluation, points
 from yolox_deploy.files import replacing, write_text
 
 from .confusion import confusion_matrix
@@ -46,7 +46,7 @@ class Results:
     versions: dict[str, str]
 
     def __str__(self) -> str:
-        best = f"AP {self.figures['AP']:.4f}, AP50 {self.figures['AP50']:.4f}"
+        best = f"AP {points(self.figures['AP'])}, AP50 {points(self.figures['AP50'])}"
         return f"{self.variant}: {best} (epoch {self.best_epoch} of {self.epochs}), {self.seconds / 60:.1f} minutes"
 
     def to_json(self) -> str:
@@ -75,7 +75,7 @@ def write_report(
         best_epoch=best_epoch,
         epochs=len(history),
         figures=asdict(evaluation.figures),
-        ap_by_class=ap_by_class(evaluation.precision, dataset.class_names),
+        ap_by_class={one.name: one.AP for one in evaluation.classes if one.objects},
         seconds=sum(record.seconds for record in history),
         device=str(detector.runtime.device) if isinstance(detector.runtime, TorchRuntime) else "",
         options=options,
@@ -85,19 +85,14 @@ def write_report(
     write_picture(folder / "predictions.jpg", predictions_picture(dataset, found, detector.spec.class_names))
     if is_installed("matplotlib"):
         plot_curves(history, best_epoch, tail_epoch, folder / "curves.png")
-        plot_precision_recall(evaluation.precision[0], dataset.class_names, folder / "precision_recall.png")
-        classes = [dataset.category_ids.index(number) for number in categories]
-        matrix = confusion_matrix(dataset.images, found, classes, len(dataset.categories))
-        plot_confusion(matrix, dataset.class_names, folder / "confusion.png")
+        names = [one.name for one in evaluation.classes]
+        plot_precision_recall(evaluation.precision[0], names, folder / "precision_recall.png")
+        common, counted = common_classes(dataset, found, categories)
+        matrix = confusion_matrix(common.images, counted, range(len(names)), len(names))
+        plot_confusion(matrix, names, folder / "confusion.png")
     else:
         print("curves are left out: pip install matplotlib")
     return results
-
-
-def ap_by_class(precision: npt.NDArray[np.float64], names: Sequence[str]) -> dict[str, float]:
-    """AP of each class that has objects: the mean over IoU and recall, as COCO's, of an evaluation's precision."""
-    means = {name: precision[:, :, index] for index, name in enumerate(names)}
-    return {name: float(values[values > -1].mean()) for name, values in means.items() if (values > -1).any()}
 
 
 def write_picture(path: Path, picture: Image) -> None:
