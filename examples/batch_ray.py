@@ -38,7 +38,7 @@ from tqdm import tqdm
 from runtimes import Detector, InvalidInput, UserError, load
 from runtimes.errors import first_line
 from runtimes.load import model_file
-from yolox_deploy.data.images import IMAGE_SUFFIXES, read_image
+from yolox_deploy.data.images import is_image, read_image
 from yolox_deploy.files import check_output_folder, read_text, replacing, write_text
 from yolox_deploy.options import check_positive
 
@@ -122,7 +122,7 @@ def check_same_run(config: Batch) -> None:
 def find_keys(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise InvalidInput(f"{folder} is not a folder.")
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    found = (path for path in folder.rglob("*") if path.is_file() and is_image(path))
     return sorted(path.relative_to(folder).as_posix() for path in found)
 
 

@@ -215,3 +215,25 @@ def test_blood_cells_and_coco(shared: Path) -> None:
     coco = inspect(shared / "data" / "coco-val2017-206", (640, 640)).report
     assert coco
     assert {finding.kind for finding in coco.splits[0].findings} == {"crowd region", "image without boxes"}
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "pgm", "jp2"])
+def test_how_much_of_16_bits_is_used(suffix: str, tmp_path: Path) -> None:
+    """Of 12 bits 16 grey levels are left, of 14 bits 64; all 16 and 8 bits say nothing."""
+    for bits, left in ((12, 16), (14, 64), (16, None), (8, None)):
+        dtype = np.uint8 if bits == 8 else np.uint16
+        levels = np.linspace(0, 2**bits - 1, 60 * 80).reshape(60, 80).astype(dtype)
+        root = write_yolo(tmp_path / str(bits))
+        (root / "images/train/0.png").unlink()
+        assert cv2.imwrite(str(root / f"images/train/0.{suffix}"), levels)
+        found = [
+            one for one in inspect(root, SIZE).report.splits[0].findings if one.kind == "16-bit image of few levels"
+        ]
+        if left is None:
+            assert found == []
+            continue
+        assert found[0].examples == (
+            f"0.{suffix}: up to {2**bits - 1} of 65535; {left} grey levels are left in 8 bits",
+        )
+        seen = cv2.imread(str(root / f"images/train/0.{suffix}"))
+        assert seen is not None and len(np.unique(seen)) == left

@@ -154,6 +154,15 @@ def test_a_dry_run_of_a_training_reads_every_image(
     assert not skip or "1 images of" in printed.out
 
 
+def test_an_image_that_is_none_is_named_and_not_its_boxes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of unknown size, it has no inside."""
+    root = write_yolo(tmp_path / "data")
+    (root / "images/val/0.png").write_bytes(b"no image")
+    assert COMMANDS["evaluate"](root) == 1
+    assert "0.png is not an image" in capsys.readouterr().err
+    assert len(open_dataset(root, ["val"], skip_unreadable=True)) == 1
+
+
 def test_the_json_of_data_holds_the_warnings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = write_yolo(tmp_path / "data")
     turn(root, 6)

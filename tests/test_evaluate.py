@@ -140,7 +140,7 @@ def test_categories_are_mapped(dataset: Dataset) -> None:
     ],
 )
 def test_data_that_is_no_coco_set(changes: dict[str, Any], says: str, tmp_path: Path) -> None:
-    root = write_dataset(tmp_path, [np.zeros((8, 8, 3), np.uint8)] * 2, changes)
+    root = write_dataset(tmp_path, [np.zeros((64, 64, 3), np.uint8)] * 2, changes)
     with pytest.raises(InvalidInput, match=says):
         open_dataset(root)
 
@@ -154,7 +154,7 @@ def test_a_folder_without_annotations(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_an_image_that_cannot_be_read_is_named(artifact: Artifact, tmp_path: Path) -> None:
-    root = write_dataset(tmp_path, [np.zeros((8, 8, 3), np.uint8)] * 2)
+    root = write_dataset(tmp_path, [np.zeros((64, 64, 3), np.uint8)] * 2)
     (root / "mine" / "1.png").write_text("no image")
     with pytest.raises(InvalidInput, match=r"1.png is not an image"):
         list(open_dataset(root).read_images())
@@ -170,6 +170,6 @@ def test_an_image_that_cannot_be_read_is_named(artifact: Artifact, tmp_path: Pat
 def test_bad_arguments(
     arguments: list[str], says: str, artifact: Artifact, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root = write_dataset(tmp_path, [np.zeros((8, 8, 3), np.uint8)] * 2)
+    root = write_dataset(tmp_path, [np.zeros((64, 64, 3), np.uint8)] * 2)
     assert evaluate.main([str(artifact.folder), "--data", str(root), *arguments]) == 1
     assert says in capsys.readouterr().err

@@ -192,7 +192,8 @@ def _without_repeats(images: Sequence[LabelledImage], file: Path, faults: list[F
     first: dict[Path, LabelledImage] = {}
     kept = []
     for image in images:
-        if labels_differ(image, first.setdefault(image.path, image)) or image is first[image.path]:
+        same = first.setdefault(image.path, image)
+        if same is image or labels_differ(image, same):
             kept.append(image)
         else:
             sentence = f"{image.path} stands in {file} twice, with the same labels."

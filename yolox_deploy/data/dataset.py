@@ -13,7 +13,7 @@ from runtimes.errors import InvalidInput
 from runtimes.spec import LONGEST_NAME, is_name
 
 from .faults import Fault
-from .images import Header, ImageFiles
+from .images import UNKNOWN_SIZE, Header, ImageFiles
 
 MAX_LABELS = 120  # of one training image, as officially
 MOST_OUTSIDE = 0.01  # of all boxes; some slips are in every data set
@@ -146,11 +146,15 @@ def has_negative_sides(image: LabelledImage) -> npt.NDArray[np.bool_]:
 
 
 def check_inside(dataset: Dataset) -> None:
-    """Raise `Fault` where many boxes lie outside their images, or have their sides the wrong way round."""
-    wrong = [int((lie_outside(image) | has_negative_sides(image)).sum()) for image in dataset.images]
-    count, boxes = sum(wrong), sum(len(image.boxes) for image in dataset.images)
+    """Raise `Fault` where many boxes lie outside their images, or have their sides the wrong way round.
+
+    Images of unknown size, which cannot be read, do not count.
+    """
+    images = [image for image in dataset.images if image.size != UNKNOWN_SIZE]
+    wrong = [int((lie_outside(image) | has_negative_sides(image)).sum()) for image in images]
+    count, boxes = sum(wrong), sum(len(image.boxes) for image in images)
     if count > MOST_OUTSIDE * boxes:
-        name = next(image.path.name for image, some in zip(dataset.images, wrong, strict=True) if some)
+        name = next(image.path.name for image, some in zip(images, wrong, strict=True) if some)
         raise Fault(
             "many boxes outside their images",
             name,
