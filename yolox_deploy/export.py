@@ -13,25 +13,24 @@ import tyro
 from exporters.options import ExportOptions, TensorRTOptions
 from runtimes.errors import InvalidInput
 from runtimes.foreign import Preprocessing
-from runtimes.preprocess import Image
 from runtimes.spec import GraphNMS, ModelSpec, Precision
 
 from .console import require, run
-from .data.images import ImageFiles, find_images
+from .data.dataset import Dataset
+from .data.image_source import train_split
 from .data.open import open_dataset
-from .data.shapes import shapes_images
 from .files import check_output_folder
 from .model.download import official_weights
 from .model.variants import VariantName
 from .options import VARIANT, ClassNames, Images, InputSize, Json, check_positive
+from .verification import VERIFY_COUNT, GivenImages, check_readable, choose_images, given_images, search_order, some_of
 
 if TYPE_CHECKING:
+    from .int8 import Calibration
     from .jobs import Jobs
     from .model.open import TrainedModel
 
 Target = Literal["onnx", "openvino", "ncnn", "trt", "trt-rtx", "web"]
-
-GENERATED_IMAGES = 8
 
 # Their graphs end before the box decoding; the runtime decodes the few boxes that pass the threshold.
 RAW_TARGETS = {"ncnn"}
@@ -85,9 +84,13 @@ class ExportConfig:
     batch: Annotated[int | Literal["dynamic"], tyro.conf.arg(metavar="N|dynamic")] = 1
     """Images at a time: a number, or dynamic for any."""
     verify_images: Images = None
-    """Prove parity on the images in this folder; unset, on generated ones."""
+    """Compare with the checkpoint on these images: a folder, or a data set, of which DATA:SPLIT names a split (unset,
+    val). Unset, on those of --data, else of --calibration, else on generated ones."""
+    verify_count: int = VERIFY_COUNT
+    """At most so many of them, those first on which the checkpoint detects something."""
     calibration: Images = None
-    """int8: folder of images like those that the model will see; at most 128 are used. Unset, generated ones."""
+    """int8: images like those that the model will see, a folder or a data set (DATA:SPLIT; unset, train); at most 128
+    are used. Unset, the training split of --data, else --verify-images, else generated ones."""
     data: Path | None = None
     """Measure the AP of every artifact, and of the checkpoint, on this data set: COCO, Pascal VOC or YOLO's layout."""
     split: str | None = None
@@ -108,7 +111,7 @@ class ExportConfig:
     """Check everything that can be known, say what would be written, and write nothing."""
     json: Json = None
     """File for JSON, {"artifacts": [{"target", "precision", "folder", "passed", "error", "bytes", "seconds", "parity",
-    ...}]}; "-" is standard output, which then holds nothing else."""
+    ...}], "verification", "calibration", "warnings"}; "-" is standard output, which then holds nothing else."""
     graph: GraphOptions = field(default_factory=GraphOptions)
     tensorrt: Annotated[TensorRTOptions, tyro.conf.arg(name="TensorRT")] = field(default_factory=TensorRTOptions)
 
@@ -152,8 +155,32 @@ def artifact_spec(reference: ModelSpec, config: ExportConfig, target: Target, pr
     )
 
 
-def verification_images(folder: Path | None) -> Sequence[Image]:
-    return shapes_images(GENERATED_IMAGES) if folder is None else ImageFiles(find_images(folder))
+def find_calibration(config: ExportConfig) -> Calibration:
+    """What int8 is calibrated on: what was named, else what else is there, without the split that AP is measured on."""
+    from .int8 import calibration_images
+
+    if config.calibration is not None:
+        return calibration_images(config.calibration)
+    splits = () if config.split is None else (config.split,)
+    train = None if config.data is None else train_split(config.data, splits)
+    found = calibration_images(train or config.verify_images)
+    if train is None and config.data is not None and config.verify_images is None:
+        why = f"{found.warning} {config.data} has no training split beside the one that AP is measured on."
+        return replace(found, warning=why)
+    return found
+
+
+def find_verification(config: ExportConfig, dataset: Dataset | None, calibration: Calibration | None) -> GivenImages:
+    """The images among which those to verify on are chosen: what was named, else what else was given."""
+    if config.verify_images is not None or (dataset is None and config.calibration is None):
+        found = given_images(config.verify_images)
+    elif dataset is not None:
+        found = GivenImages(dataset.read_images(), str(dataset.source))
+    else:
+        assert calibration is not None  # see `check`
+        found = GivenImages(calibration.images, calibration.source)
+    same = calibration is not None and found.source == calibration.source
+    return replace(found, source=f"{found.source}, on which int8 is calibrated") if same else found
 
 
 def check(config: ExportConfig) -> None:
@@ -163,6 +190,7 @@ def check(config: ExportConfig) -> None:
     check_positive(
         num_classes=config.num_classes,
         topk=config.graph.topk,
+        verify_count=config.verify_count,
         batch=None if config.batch == "dynamic" else config.batch,
     )
     if config.input_size is not None and any(side % 32 for side in config.input_size):
@@ -198,19 +226,25 @@ def plan(config: ExportConfig) -> Jobs:
     check(config)
     from exporters.artifact import artifact_folder
     from exporters.replacement import present
+    from exporters.report import TOLERANCES
     from exporters.targets import EXPORTERS
     from exporters.torch_runtime import TorchRuntime
 
     from .accuracy import AccuracyCheck
     from .evaluate import match_categories
-    from .int8 import calibration_images
     from .jobs import Jobs
 
     targets = {target: EXPORTERS[target]() for target in config.target}
-    images = verification_images(config.verify_images)
     splits = () if config.split is None else (config.split,)
     dataset = None if config.data is None else open_dataset(config.data, splits)
-    calibration = calibration_images(config.calibration) if "int8" in config.precision else ()
+    calibration = find_calibration(config) if "int8" in config.precision else None
+    given = find_verification(config, dataset, calibration)
+    if calibration is not None:
+        if calibration.warning:
+            print(calibration.warning, file=sys.stderr)
+        check_readable(calibration.images)
+    if config.dry_run or len(given) <= config.verify_count:  # else they are read when some are chosen
+        check_readable(some_of(given.images, search_order(len(given), config.verify_count)))
     trained = open_trained(config)
     if dataset is not None:
         match_categories(trained.spec, dataset)
@@ -219,7 +253,8 @@ def plan(config: ExportConfig) -> Jobs:
         for target in dict.fromkeys(config.target)
         for precision in dict.fromkeys(config.precision)
     ]
-    options = ExportOptions(config.graph.opset, calibration, tensorrt=config.tensorrt)
+    calibrated_on = () if calibration is None else calibration.images
+    options = ExportOptions(config.graph.opset, calibrated_on, tensorrt=config.tensorrt)
     for target, spec in specs:
         targets[target].check(spec, options)
         folder = artifact_folder(config.output, spec, target, only_look=config.dry_run)
@@ -231,14 +266,27 @@ def plan(config: ExportConfig) -> Jobs:
         options = replace(options, web=web_options(config.dry_run))
     reference = TorchRuntime(trained.model, trained.spec)
     accuracy = AccuracyCheck(reference, dataset, config.max_ap_drop) if dataset is not None else None
-    return Jobs(trained.model, trained.spec, config.output, images, options, accuracy, tuple(specs))
+    if not config.dry_run:
+        score = max(TOLERANCES[precision].alone_score for precision in config.precision)
+        given = replace(given, images=choose_images(reference, given.images, config.verify_count, score))
+    return Jobs(
+        model=trained.model,
+        spec=trained.spec,
+        output=config.output,
+        verification=given,
+        verify_count=config.verify_count,
+        calibration=calibration,
+        options=options,
+        accuracy=accuracy,
+        specs=tuple(specs),
+    )
 
 
 def command(config: ExportConfig) -> dict[str, Any]:
     jobs = plan(config)
     if config.dry_run:
         print(jobs)
-        return {"dry_run": True, "artifacts": jobs.planned()}
+        return {"dry_run": True, "artifacts": jobs.planned(), **jobs.images_used()}
     return jobs.write_all()
 
 

@@ -22,7 +22,8 @@ from .speed import Contender, SpeedPlan
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What is compared, checked. specs: of the contenders, by name; data: None where there are no labels."""
+    """What is compared, checked. specs: of the contenders, by name; data: None where there are no labels. images: for
+    times, and to choose from for parity; source: where they are from."""
 
     contenders: Sequence[Contender]
     specs: Mapping[str, ModelSpec]
@@ -31,6 +32,7 @@ class Task:
     foreign: ForeignOptions  # what the reference does not say of itself
     dataset: Dataset | None
     images: Sequence[Image]
+    source: str
     parity_images: int
     threads: int
     plan: SpeedPlan

@@ -28,7 +28,7 @@ from yolox_deploy.data.shapes import shapes_images
 from yolox_deploy.files import check_output_folder
 from yolox_deploy.options import ForeignOptions, InputSize, Json, check_thresholds
 
-from ..reference import open_reference
+from ..reference import check_wanted, open_reference
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ def summary(kit: Kit) -> dict[str, Any]:
 
 def command(config: KitConfig) -> dict[str, Any]:
     check(config)
+    check_wanted(config.foreign, [config.model])
     runtime = open_reference(config.model, config.foreign, config.input_size)
     settings = Settings(runtime.spec, config.score_threshold, config.nms_threshold)
     part = config.output.absolute().with_name(f".{config.output.name}.part")

@@ -21,12 +21,12 @@ from tqdm import tqdm
 from runtimes.errors import InvalidInput
 from runtimes.load import is_artifact
 from yolox_deploy.console import run
-from yolox_deploy.export import verification_images
 from yolox_deploy.files import check_output_file, write_text
 from yolox_deploy.json_output import NotPassed
 from yolox_deploy.options import ForeignOptions, Images, InputSize, Json
+from yolox_deploy.verification import GivenImages, given_images
 
-from ..reference import open_reference
+from ..reference import check_wanted, open_reference
 from .checks import Examined, Result, examine
 from .junit import junit_xml
 
@@ -42,7 +42,7 @@ class ParityConfig:
     reference: Path
     """What they have to equal: the checkpoint, or an artifact in fp32 without NMS or TopK in its graph."""
     images: Images = None
-    """Folder of images to compare on; unset, generated ones."""
+    """Images to compare on, all of them: a folder, or a data set (DATA:SPLIT; unset, val). Unset, generated ones."""
     input_size: InputSize = None
     """Height and width that a checkpoint runs at, if the artifacts were exported at another size than its own."""
     junit: Path | None = None
@@ -50,8 +50,8 @@ class ParityConfig:
     skip_missing: bool = False
     """Skip artifacts whose backend is not on this machine, instead of failing."""
     json: Json = None
-    """File for JSON, {"passed", "reference", "images", "artifacts"}; "-" is standard output, which then holds nothing
-    else."""
+    """File for JSON, {"passed", "reference", "images", "source", "artifacts"}; "-" is standard output, which then holds
+    nothing else."""
     foreign: Annotated[ForeignOptions, tyro.conf.arg(name="foreign ONNX")] = field(default_factory=ForeignOptions)
 
 
@@ -80,28 +80,30 @@ def summary(examined: Sequence[Examined]) -> str:
     )
 
 
-def to_dict(config: ParityConfig, images: int, examined: Sequence[Examined]) -> dict[str, Any]:
+def to_dict(config: ParityConfig, given: GivenImages, examined: Sequence[Examined]) -> dict[str, Any]:
     return {
         "passed": all(examined),
         "reference": str(config.reference),
-        "images": images,
+        "images": len(given),
+        "source": given.source,
         "artifacts": [one.to_dict() for one in examined],
     }
 
 
 def command(config: ParityConfig) -> dict[str, Any]:
     check(config)
-    images = verification_images(config.images)
+    given = given_images(config.images)
+    artifacts = [artifact for artifact in config.artifacts if is_artifact(artifact)]
+    check_wanted(config.foreign, [config.reference, *artifacts])
     reference = open_reference(config.reference, config.foreign, config.input_size)
     if config.images is None:
-        print(f"note     compared on {len(images)} generated images; --images DIR with your own proves more.")
+        print(f"note     compared on {len(given)} generated images; --images DIR with your own says more.")
     examined = []
-    artifacts = [artifact for artifact in config.artifacts if is_artifact(artifact)]
     for artifact in tqdm(artifacts, unit="artifact", disable=len(artifacts) < 2):
-        examined.append(examine(artifact, reference, images, config.skip_missing))
+        examined.append(examine(artifact, reference, given.images, config.skip_missing, config.foreign))
         print_checks(examined[-1])
     reference.close()
-    content = to_dict(config, len(images), examined)
+    content = to_dict(config, given, examined)
     if config.junit is not None:
         write_text(config.junit, junit_xml(examined))
     print(summary(examined))
