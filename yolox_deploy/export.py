@@ -13,49 +13,24 @@ import tyro
 from exporters.options import ExportOptions, TensorRTOptions
 from runtimes.errors import InvalidInput
 from runtimes.foreign import Preprocessing
-from runtimes.spec import GraphNMS, ModelSpec, Precision
+from runtimes.spec import Precision
 
 from .console import require, run
-from .data.dataset import Dataset
-from .data.image_source import train_split
 from .data.open import open_dataset
 from .files import check_output_folder
+from .graph_options import RAW_TARGETS, GraphOptions, artifact_spec
 from .model.download import official_weights
 from .model.variants import VariantName
 from .options import VARIANT, ClassNames, Images, InputSize, Json, check_positive
-from .verification import VERIFY_COUNT, GivenImages, check_readable, choose_images, given_images, search_order, some_of
+from .verification import VERIFY_COUNT
 
 if TYPE_CHECKING:
-    from .int8 import Calibration
     from .jobs import Jobs
     from .model.open import TrainedModel
 
 Target = Literal["onnx", "openvino", "ncnn", "trt", "trt-rtx", "web"]
 
-# Their graphs end before the box decoding; the runtime decodes the few boxes that pass the threshold.
-RAW_TARGETS = {"ncnn"}
-
 TENSORRT_TARGETS = {"trt", "trt-rtx"}
-
-
-@dataclass(frozen=True)
-class GraphOptions:
-    """What the graph takes and gives."""
-
-    decode: bool = True
-    """Boxes are decoded in the graph (ncnn: never). --no-decode leaves them raw, the official exporter's default."""
-    uint8_input: bool = True
-    """Images are (N, H, W, 3) uint8 (ncnn: never). With --no-uint8-input, (N, 3, H, W) float, as in official files."""
-    nms: bool = False
-    """Non-maximum suppression in the graph: the output becomes (M, 7) rows of image, box, confidence, class."""
-    nms_score_threshold: float = 0.25
-    """With --nms: detections below it are dropped."""
-    nms_threshold: float = 0.65
-    """With --nms: IoU over which two boxes of a class are one."""
-    topk: int | None = None
-    """End the graph in the K anchors with the best scores: the output becomes (N, K, 6), and NMS has few rows to do."""
-    opset: Literal[17, 18, 19, 20, 21, 22] = 17
-    """ONNX operator set."""
 
 
 @dataclass(frozen=True)
@@ -141,48 +116,6 @@ def download(variant: VariantName | None, dry_run: bool) -> Path:
     return official_weights(variant, dry_run)
 
 
-def artifact_spec(reference: ModelSpec, config: ExportConfig, target: Target, precision: Precision) -> ModelSpec:
-    """What the artifact will promise."""
-    graph, raw = config.graph, target in RAW_TARGETS
-    return replace(
-        reference,
-        batch=None if config.batch == "dynamic" else config.batch,
-        precision=precision,
-        decoded=graph.decode and not raw,
-        uint8_input=graph.uint8_input and not raw,
-        nms=GraphNMS(graph.nms_score_threshold, graph.nms_threshold) if graph.nms else None,
-        topk=graph.topk,
-    )
-
-
-def find_calibration(config: ExportConfig) -> Calibration:
-    """What int8 is calibrated on: what was named, else what else is there, without the split that AP is measured on."""
-    from .int8 import calibration_images
-
-    if config.calibration is not None:
-        return calibration_images(config.calibration)
-    splits = () if config.split is None else (config.split,)
-    train = None if config.data is None else train_split(config.data, splits)
-    found = calibration_images(train or config.verify_images)
-    if train is None and config.data is not None and config.verify_images is None:
-        why = f"{found.warning} {config.data} has no training split beside the one that AP is measured on."
-        return replace(found, warning=why)
-    return found
-
-
-def find_verification(config: ExportConfig, dataset: Dataset | None, calibration: Calibration | None) -> GivenImages:
-    """The images among which those to verify on are chosen: what was named, else what else was given."""
-    if config.verify_images is not None or (dataset is None and config.calibration is None):
-        found = given_images(config.verify_images)
-    elif dataset is not None:
-        found = GivenImages(dataset.read_images(), str(dataset.source))
-    else:
-        assert calibration is not None  # see `check`
-        found = GivenImages(calibration.images, calibration.source)
-    same = calibration is not None and found.source == calibration.source
-    return replace(found, source=f"{found.source}, on which int8 is calibrated") if same else found
-
-
 def check(config: ExportConfig) -> None:
     """Raise for what can be known to be wrong before any work."""
     require("torch", "onnx", "onnxruntime", "onnxscript", "onnxsim")
@@ -226,35 +159,29 @@ def plan(config: ExportConfig) -> Jobs:
     check(config)
     from exporters.artifact import artifact_folder
     from exporters.replacement import present
-    from exporters.report import TOLERANCES
     from exporters.targets import EXPORTERS
     from exporters.torch_runtime import TorchRuntime
 
     from .accuracy import AccuracyCheck
     from .evaluate import match_categories
+    from .export_images import chosen_to_verify, find_export_images
     from .jobs import Jobs
 
     targets = {target: EXPORTERS[target]() for target in config.target}
     splits = () if config.split is None else (config.split,)
     dataset = None if config.data is None else open_dataset(config.data, splits)
-    calibration = find_calibration(config) if "int8" in config.precision else None
-    given = find_verification(config, dataset, calibration)
-    if calibration is not None:
-        if calibration.warning:
-            print(calibration.warning, file=sys.stderr)
-        check_readable(calibration.images)
-    if config.dry_run or len(given) <= config.verify_count:  # else they are read when some are chosen
-        check_readable(some_of(given.images, search_order(len(given), config.verify_count)))
+    given, calibration = find_export_images(config, dataset)
     trained = open_trained(config)
     if dataset is not None:
         match_categories(trained.spec, dataset)
+    batch = None if config.batch == "dynamic" else config.batch
     specs = [
-        (target, artifact_spec(trained.spec, config, target, precision))
+        (target, artifact_spec(trained.spec, config.graph, batch, target, precision))
         for target in dict.fromkeys(config.target)
         for precision in dict.fromkeys(config.precision)
     ]
-    calibrated_on = () if calibration is None else calibration.images
-    options = ExportOptions(config.graph.opset, calibrated_on, tensorrt=config.tensorrt)
+    images = () if calibration is None else calibration.images
+    options = ExportOptions(config.graph.opset, images, tensorrt=config.tensorrt)
     for target, spec in specs:
         targets[target].check(spec, options)
         folder = artifact_folder(config.output, spec, target, only_look=config.dry_run)
@@ -267,8 +194,7 @@ def plan(config: ExportConfig) -> Jobs:
     reference = TorchRuntime(trained.model, trained.spec)
     accuracy = AccuracyCheck(reference, dataset, config.max_ap_drop) if dataset is not None else None
     if not config.dry_run:
-        score = max(TOLERANCES[precision].alone_score for precision in config.precision)
-        given = replace(given, images=choose_images(reference, given.images, config.verify_count, score))
+        given = chosen_to_verify(config, given, reference)
     return Jobs(
         model=trained.model,
         spec=trained.spec,
