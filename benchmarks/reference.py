@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,27 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from runtimes.errors import InvalidInput
+from runtimes.errors import InvalidInput, UserError
 from runtimes.load import is_checkpoint
 from runtimes.runtime import Runtime
 from yolox_deploy.console import require
-from yolox_deploy.options import ForeignOptions, open_artifact
+from yolox_deploy.options import ForeignOptions, open_artifact, third_party_options
+
+
+def check_wanted(foreign: ForeignOptions, models: Sequence[Path]) -> None:
+    """Raise `InvalidInput` where options are given for files without a spec, and all models carry one of their own."""
+    if not foreign.given or any(map(is_checkpoint, models)):
+        return
+    for path in models:
+        try:
+            if third_party_options(path, foreign):
+                return
+        except (UserError, OSError):  # which is said where this model has its turn
+            return
+    raise InvalidInput(
+        "--preprocessing, --class-names and --spec are for files without a spec, and all of these carry one: leave them"
+        " out."
+    )
 
 
 def open_reference(path: Path, foreign: ForeignOptions, input_size: tuple[int, int] | None = None) -> Runtime:
@@ -29,7 +46,8 @@ def open_reference(path: Path, foreign: ForeignOptions, input_size: tuple[int, i
         return open_checkpoint(path, foreign, input_size, "cpu", None)
     if input_size is not None:
         raise InvalidInput("--input-size is for checkpoints; an artifact has its own.")
-    runtime = open_artifact(path, foreign, 1.0, None, None).runtime
+    given = foreign if third_party_options(path, foreign) else ForeignOptions()
+    runtime = open_artifact(path, given, 1.0, None, None).runtime
     if runtime.spec.nms or runtime.spec.topk:
         runtime.close()
         raise InvalidInput(

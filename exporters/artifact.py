@@ -70,11 +70,13 @@ def write_artifact(
     tolerance: Tolerance | None = None,
     progress: Callable[[Sequence[Image]], Iterable[Image]] = iter,
     accept: Callable[[Detector, Path, str], None] | None = None,
+    source: str = "",
 ) -> Artifact:
     """Export `model`, prove it on `images` (BGR uint8, at least one) and return the artifact.
 
     The tolerance defaults to that of the spec's precision. `accept` is called last, with the loaded artifact, its
-    folder and what could not be proven on this machine, and may raise a `UserError` to refuse it. An older artifact of
+    folder and what could not be proven on this machine, and may raise a `UserError` to refuse it. source: where the
+    images are from, for the report. An older artifact of
     the same name is replaced only once the new one is proven; whenever this is killed, the one or the other stands (see
     `exporters.replacement`). Raises `ParityError` where it is not proven; before any work, `MissingBackend` and
     `InvalidInput`, the latter also where another process is writing the artifact.
@@ -97,7 +99,7 @@ def write_artifact(
             with candidate:
                 limits = tolerance or TOLERANCES[spec.precision]
                 report = compare(reference, candidate.runtime, images, limits, check.stages, progress)
-                report = replace(report, note=note)
+                report = replace(report, note=note, source=source)
                 if not report:
                     raise ParityError(folder.name, report)
                 if accept is not None:

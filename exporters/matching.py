@@ -37,7 +37,12 @@ def match(expected: Detections, actual: Detections, min_iou: float = 0.5) -> npt
 
 def iou(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """The IoU of every pair of xyxy boxes: (n, 4) and (m, 4) to (n, m)."""
-    first, second = first.astype(np.float64)[:, None], second.astype(np.float64)[None]
+    return aligned_iou(first[:, None], second[None])
+
+
+def aligned_iou(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """The IoU of each xyxy box with the one in the same place: (..., 4) and (..., 4) to (...)."""
+    first, second = first.astype(np.float64), second.astype(np.float64)
     sides = np.minimum(first[..., 2:], second[..., 2:]) - np.maximum(first[..., :2], second[..., :2])
     shared = np.clip(sides, 0, None).prod(-1)
     areas = [(boxes[..., 2:] - boxes[..., :2]).prod(-1) for boxes in (first, second)]

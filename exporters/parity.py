@@ -17,10 +17,11 @@ from runtimes.preprocess import Image, preprocess
 from runtimes.runtime import Runtime
 from runtimes.spec import ModelSpec, Precision
 
-from .matching import iou, is_in_output, is_in_rows, match
+from .matching import aligned_iou, iou, is_in_output, is_in_rows, match
 from .report import TOLERANCES, ParityReport, Stage, Tolerance
 
 NMS_THRESHOLD = 0.65
+TINY = 1e-12  # in place of a sum of scores that is 0
 
 
 class StageCheck:
@@ -81,6 +82,19 @@ def row_errors(reference: Floats, rows: Floats) -> Floats:
     return np.concatenate(errors)
 
 
+def anchor_sums(reference: Floats, candidate: Floats) -> npt.NDArray[np.float64]:
+    """What the anchor errors of a `ParityReport` are made of, of two decoded outputs (N, A, 5 + C). (4,).
+
+    The sums over the anchors of w (1 - IoU) and of w, the reference's best score; and over the scores of all classes,
+    of their differences and of both sides.
+    """
+    expected, actual = (output[..., 4:5] * output[..., 5:] for output in (reference, candidate))
+    weights = expected.max(axis=-1)
+    apart = 1 - aligned_iou(corners(reference[..., :4]), corners(candidate[..., :4]))
+    sums = (weights * apart, weights, np.abs(expected - actual), expected + actual)
+    return np.array([values.sum(dtype=np.float64) for values in sums])
+
+
 def compare(
     reference: Runtime,
     candidate: Runtime,
@@ -122,6 +136,7 @@ class _Tally:
         self.box_error = self.score_error = self.box_sum = self.score_sum = 0.0
         self.pairs = 0
         self.largest, self.sum, self.values = 0.0, 0.0, 0  # of the output errors; with NMS, there are none
+        self.anchors: npt.NDArray[np.float64] | None = None  # the sums of `anchor_sums`
 
     def add(self, expected: Floats, actual: Floats, ratios: Sequence[float]) -> None:
         """Compare two decoded outputs, or one and the rows of a graph with NMS inside."""
@@ -134,6 +149,8 @@ class _Tally:
             self.largest = max(self.largest, float(errors.max()))
             self.sum += float(errors.sum(dtype=np.float64))
             self.values += errors.size
+            if decoded.topk is None and expected.shape == actual.shape:
+                self.anchors = anchor_sums(expected, actual) + (0 if self.anchors is None else self.anchors)
         chosen = expected if decoded.topk is None else best_rows(expected, decoded.topk)
         left = postprocess(chosen, ratios, replace(decoded, nms=None), self.min_score, self.nms_threshold)
         right = postprocess(actual, ratios, decoded, self.min_score, self.nms_threshold)
@@ -194,11 +211,14 @@ class _Tally:
         return int(alone.sum())
 
     def report(self, images: int, stages: tuple[Stage, ...]) -> ParityReport:
+        sums = self.anchors
         return ParityReport(
             tolerance=self.tolerance, images=images, detections=self.detections, confident=self.confident,
             missed=self.missed, extra=self.extra, tied=self.tied, box_error=self.box_error,
             score_error=self.score_error, mean_box_error=self.box_sum / max(self.pairs, 1),
             mean_score_error=self.score_sum / max(self.pairs, 1), tensor_error=self.largest if self.values else None,
             mean_error=self.sum / self.values if self.values else None,
+            anchor_box_error=None if sums is None else float(sums[0] / max(sums[1], TINY)),
+            anchor_score_error=None if sums is None else float(sums[2] / max(sums[3], TINY)),
             stages=stages,
         )  # fmt: skip

@@ -19,7 +19,8 @@ class Tolerance:
     original image. score: absolute. mean_box, mean_score: the means, over the detections that both sides have, of
     1 - IoU and of the score's difference. min_score: detections from this confidence on are compared. alone_score: from
     this one on, a detection that only one side has counts as missed or extra. alone_share: how many may, as a share of
-    all detections of both sides from alone_score on.
+    all detections of both sides from alone_score on. anchor_box, anchor_score: of all anchors, where there are too few
+    detections to judge by (see `ParityReport.too_few`).
     """
 
     tensor: float | None = 2e-2
@@ -31,9 +32,23 @@ class Tolerance:
     min_score: float = 0.01
     alone_score: float = 0.05
     alone_share: float = 0.0
+    anchor_box: float | None = None
+    anchor_score: float | None = None
+
+    @property
+    def least_confident(self) -> int:
+        """How many detections, of both sides together, it takes for their shares and means to decide; 0: any number.
+
+        One object whose two detections do not pair is one missed and one extra: fewer than 2 / alone_share detections
+        cannot tell that from more than the share.
+        """
+        return math.ceil(2 / self.alone_share) if self.alone_share else 0
 
 
 # What is promised of each precision. fp32 is the same model; the others are close ones, and their AP is what counts.
+# anchor_box and anchor_score were measured on YOLOX-Nano: sound files reach 0.07 and 0.36 in int8, calibrated on 8
+# images, and 0.002 and 0.015 in fp16. With the weights of one convolution shuffled, 97 of its 113 go beyond those of
+# int8 on generated images, and 89 on photos; nearly all others serve the classes or the boxes of one stride alone.
 TOLERANCES: dict[Precision, Tolerance] = {
     "fp32": Tolerance(),
     "fp16": Tolerance(
@@ -46,6 +61,8 @@ TOLERANCES: dict[Precision, Tolerance] = {
         min_score=0.1,
         alone_score=0.3,
         alone_share=0.05,
+        anchor_box=0.02,
+        anchor_score=0.1,
     ),
     "int8": Tolerance(
         tensor=None,
@@ -57,6 +74,8 @@ TOLERANCES: dict[Precision, Tolerance] = {
         min_score=0.1,
         alone_score=0.3,
         alone_share=0.1,
+        anchor_box=0.15,
+        anchor_score=0.5,
     ),
 }
 
@@ -77,7 +96,9 @@ class ParityReport:
     missed and extra: detections of one side alone, from the tolerance's alone_score on, of which there are `confident`
     on both sides together. tied: those that the other side computed as well, but did not choose between equals. Errors
     are the largest seen, or the mean; those of the output are None with NMS in the graph, where there is none to
-    compare. note: what the comparison could not cover on this machine.
+    compare. note: what the comparison could not cover on this machine. source: where the images are from. The anchor
+    errors are over all anchors, each weighted by the score that the reference gives it, None with NMS or TopK in the
+    graph: the mean of 1 - IoU, and the sum of the scores' differences over the sum of both sides' scores.
     """
 
     tolerance: Tolerance
@@ -95,6 +116,9 @@ class ParityReport:
     mean_error: float | None
     stages: tuple[Stage, ...] = field(default=())
     note: str = ""
+    source: str = ""
+    anchor_box_error: float | None = None
+    anchor_score_error: float | None = None
 
     def __bool__(self) -> bool:
         return self.problem() is None
@@ -102,6 +126,20 @@ class ParityReport:
     def broken_stage(self) -> Stage | None:
         """The first step of the export that changes more than it may."""
         return next((stage for stage in self.stages if _beyond(stage.tensor_error, stage.limit)), None)
+
+    @property
+    def too_few(self) -> bool:
+        """Whether there are too few detections for their shares and means to decide: then the anchors do."""
+        return self.anchor_box_error is not None and self.confident < self.tolerance.least_confident
+
+    def too_few_note(self) -> str:
+        """What that means, in words; "" where there are enough."""
+        if not self.too_few:
+            return ""
+        return (
+            f"too few detections ({self.confident} of both sides from score {self.tolerance.alone_score:g} on,"
+            f" {self.tolerance.least_confident} are needed) to judge by them"
+        )
 
     def problem(self) -> str | None:
         """The first thing beyond the tolerance, in words; None where all is well."""
@@ -112,7 +150,21 @@ class ParityReport:
             return f"the loaded file's output differs by {self.tensor_error:.2g} (tolerance {limit.tensor})"
         if self.mean_error is not None and _beyond(self.mean_error, limit.mean):
             return f"the loaded file's output differs by {self.mean_error:.2g} in the mean (tolerance {limit.mean})"
-        if self.missed + self.extra > limit.alone_share * self.confident:
+        if self.anchor_box_error is not None and _beyond(
+            self.anchor_box_error, limit.anchor_box if self.too_few else None
+        ):
+            return (
+                f"the boxes of all anchors, weighted by score, are off by {self.anchor_box_error:.2g} in the mean of"
+                f" 1 - IoU (tolerance {limit.anchor_box})"
+            )
+        if self.anchor_score_error is not None and _beyond(
+            self.anchor_score_error, limit.anchor_score if self.too_few else None
+        ):
+            return (
+                f"the scores of all anchors differ by {self.anchor_score_error:.2g} of their sum"
+                f" (tolerance {limit.anchor_score})"
+            )
+        if not self.too_few and self.missed + self.extra > limit.alone_share * self.confident:
             return (
                 f"of {self.confident} detections of both sides, {self.missed} are missed and {self.extra} are extra"
                 f" (tolerance {limit.alone_share:.0%})"
@@ -121,9 +173,9 @@ class ParityReport:
             return f"boxes differ by up to {self.box_error:.2g} px (tolerance {limit.box})"
         if _beyond(self.score_error, limit.score):
             return f"scores differ by up to {self.score_error:.2g} (tolerance {limit.score})"
-        if _beyond(self.mean_box_error, limit.mean_box):
+        if _beyond(self.mean_box_error, None if self.too_few else limit.mean_box):
             return f"boxes are off by {self.mean_box_error:.2g} in the mean of 1 - IoU (tolerance {limit.mean_box})"
-        if _beyond(self.mean_score_error, limit.mean_score):
+        if _beyond(self.mean_score_error, None if self.too_few else limit.mean_score):
             return f"scores are off by {self.mean_score_error:.2g} in the mean (tolerance {limit.mean_score})"
         return None
 
@@ -134,11 +186,15 @@ class ParityReport:
         else:
             errors = f"boxes within {self.box_error:.2g} px, scores within {self.score_error:.2g}"
         found = f"{self.detections} detections, {self.missed} missed, {self.extra} extra"
-        return f"{verdict}: {self.images} images, {found}, {errors}"
+        source = f" of {self.source}" if self.source else ""
+        few = f"; {self.too_few_note()}" if self.too_few else ""
+        return f"{verdict}: {self.images} images{source}, {found}, {errors}{few}"
 
     def to_json(self, files: Mapping[str, str] | None = None) -> str:
         """files: name and sha256 of what was compared (see `runtimes.proof`)."""
-        content = {"passed": bool(self), "problem": self.problem(), "files": dict(files or {}), **asdict(self)}
+        decided_by = "anchors" if self.too_few else "detections"
+        verdict = {"passed": bool(self), "problem": self.problem(), "decided_by": decided_by}
+        content = {**verdict, "files": dict(files or {}), **asdict(self)}
         return json_text(content, indent=2) + "\n"
 
 

@@ -11,6 +11,10 @@ class InvalidInput(UserError, ValueError):
     """A file, an array or an argument is not what was promised."""
 
 
+class MissingSpec(InvalidInput):
+    """A model file that another exporter wrote carries no spec, and none was given."""
+
+
 class MissingBackend(UserError, ImportError):
     """The Python package of a backend is not installed; the message holds the pip line."""
 

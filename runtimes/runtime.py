@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .errors import InvalidInput
+from .errors import InvalidInput, MissingSpec
 from .preprocess import empty_input
 from .spec import ModelSpec
 
@@ -147,7 +147,7 @@ def one_spec(own: ModelSpec | None, given: ModelSpec | None, path: str | Path) -
         raise InvalidInput(f"{path} carries a spec of its own, and another was given: leave that out.")
     spec = own or given
     if spec is None:
-        raise InvalidInput(
+        raise MissingSpec(
             f"{path} carries no spec (another exporter wrote it): say how it was trained with --preprocessing and"
             " --class-names, or give --spec FILE; in Python, load(path, spec=foreign_spec(...))."
         )
@@ -158,7 +158,7 @@ def spec_beside(path: Path, given: ModelSpec | None) -> ModelSpec:
     """The spec of a model file whose format has no place for it: the given one, or `spec.json` in its folder."""
     beside = path.with_name("spec.json")
     if given is None and not beside.exists():
-        raise InvalidInput(f"{path} needs the spec.json that export wrote beside it, or a spec of yours (--spec FILE).")
+        raise MissingSpec(f"{path} needs the spec.json that export wrote beside it, or a spec of yours (--spec FILE).")
     return given or ModelSpec.read(beside)
 
 

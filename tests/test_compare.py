@@ -18,16 +18,20 @@ from benchmarks.compare.comparison import HEADER, Row
 from benchmarks.compare.contenders import contenders_of
 from benchmarks.compare.gather import computes
 from benchmarks.compare.intervals import Interval, Summary
+from benchmarks.compare.process import Worker
 from benchmarks.compare.roofline import convolution_gflops
 from benchmarks.compare.speed import Contender, Throughput
+from benchmarks.compare.task import read_specs
 from benchmarks.compare.worst import disagreement
 from exporters.artifact import Artifact, write_artifact
-from runtimes import Detections, ModelSpec
+from runtimes import Detections, InvalidInput, ModelSpec
 from runtimes.preprocess import Image
 from yolox_deploy import export
 from yolox_deploy.data.scenes import main as write_scenes
+from yolox_deploy.data.shapes import shapes_images, write_images
 from yolox_deploy.model.seeded import seeded_model
 from yolox_deploy.model.variants import VARIANTS
+from yolox_deploy.options import ForeignOptions
 
 WEIGHTS = Path(__file__).parents[1] / "yolox_deploy" / "weights" / "yolox-nano-scenes.safetensors"
 
@@ -169,6 +173,42 @@ def test_artifacts_of_another_size_than_the_checkpoints_own(
     assert row["parity"]["passed"] and abs(row["AP_drop"]) < 0.0005 and row["roof"] < 1.5
     assert compare.main([f"a={small}", f"b={large}", *arguments]) == 1
     assert "compare those of one size" in capsys.readouterr().err
+
+
+OPTIONS = ForeignOptions(preprocessing="official", class_names="coco")
+
+
+def test_a_third_party_file_is_loaded_with_its_options(shared: Path, artifact: Artifact) -> None:
+    """In each process that loads it; artifacts beside it have their own spec."""
+    exported = shared / "weights" / "yolox_nano_official_export.onnx"
+    third, own = contenders_of([str(exported), str(artifact.folder)], 1, False, OPTIONS)
+    assert third.options["spec"].input_size == (416, 416) and "spec" not in own.options
+    assert read_specs([third], None)[third.name] == third.options["spec"]
+    with Worker(third.artifact, shapes_images(1), third.options) as worker:
+        assert len(worker.detect()) == 1
+    with pytest.raises(InvalidInput, match="carries no spec"):
+        read_specs(contenders_of([str(exported)], 1, False), None)
+
+
+@pytest.mark.slow
+def test_a_third_party_file_against_its_checkpoint(
+    shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = shared / "weights"
+    write_images(tmp_path / "images", 2)
+    arguments = [str(weights / "yolox_nano_official_export.onnx"), "--reference", str(weights / "yolox_nano.pth")]
+    arguments += ["--class-names", "coco", "--preprocessing", "official", "--images", str(tmp_path / "images")]
+    arguments += ["--launches", "1", "--rounds", "1", "--json", str(tmp_path / "all.json")]
+    assert compare.main(arguments) == 0
+    [row] = json.loads((tmp_path / "all.json").read_text())["rows"]
+    assert row["parity"]["passed"] and row["parity"]["source"] == str(tmp_path / "images")
+    assert row["options"] == {"threads": 1} and row["throughput"]
+
+
+def test_options_that_no_file_needs_are_refused(artifact: Artifact, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [str(artifact.folder), "--reference", str(artifact.folder), "--class-names", "coco"]
+    assert compare.main([*arguments, "--preprocessing", "official"]) == 1
+    assert "all of these carry one: leave them out" in capsys.readouterr().err
 
 
 def test_what_is_computed_in(artifact: Artifact, small_spec: ModelSpec) -> None:

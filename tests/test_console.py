@@ -123,7 +123,12 @@ def test_an_error_is_one_sentence_and_exit_code_1() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["export", "--model", "yolox-s"], ["checkpoint", "x.pth"], ["diverge", "x.pth", "y.onnx"], ["tune", "x.pth"]],
+    [
+        ["export", "--model", "yolox-s"],
+        ["checkpoint", "x.pth"],
+        ["diverge", "x.pth", "y.onnx"],
+        ["tune", "x.pth", "--data", "coco", "--min-ap", "9"],
+    ],
     ids=lambda a: a[0],
 )
 def test_without_torch_it_says_what_to_type(

@@ -219,6 +219,51 @@ def test_what_proves_nothing_is_skipped() -> None:
     assert report_notes(REPORT) == []
 
 
+def test_few_detections_decide_nothing_in_lower_precisions() -> None:
+    """They are skipped, with a reason; the anchors are among the tensors."""
+    few = replace(
+        REPORT, tolerance=TOLERANCES["int8"], detections=1, confident=1, missed=1, anchor_box_error=0.01,
+        anchor_score_error=0.01, mean_box_error=0.5, mean_score_error=0.5,
+    )  # fmt: skip
+    found = {name: check_figures(name, few) for name in FIGURES}
+    assert [check.result for check in found.values()] == ["passed", *["skipped"] * 3]
+    assert all("too few detections" in check.message for check in found.values() if check.result == "skipped")
+    assert "all anchors decide" in report_notes(few)[0]
+    assert check_figures("tensors", replace(few, anchor_score_error=0.6)).result == "failed"
+    enough = replace(few, confident=20, missed=3)
+    assert [check_figures(name, enough).result for name in FIGURES] == ["passed", *["failed"] * 3]
+
+
+THIRD_PARTY = ["--class-names", "coco", "--preprocessing", "official"]
+
+
+def test_a_third_party_file_against_its_checkpoint(
+    shared: Path, folder: Path, artifact: Artifact, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The options are for the file that carries no spec, on whichever side it is; an artifact beside it has its own."""
+    exported, weights = shared / "weights" / "yolox_nano_official_export.onnx", shared / "weights" / "yolox_nano.pth"
+    common = ["--images", str(folder)]
+    assert parity.main([str(exported), "--reference", str(weights), *THIRD_PARTY, *common]) == 0
+    last = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert results(last) == dict.fromkeys(ALL, "passed") and last["source"] == str(folder)
+    assert parity.main([str(exported), str(artifact.folder), "--reference", str(exported), *THIRD_PARTY, *common]) == 1
+    last = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert results(last) == dict.fromkeys(ALL, "passed")
+    assert results(last, 1)["load"] == "passed" and results(last, 1)["spec"] == "failed"  # it is of another size
+    legacy = [*THIRD_PARTY[:2], "--preprocessing", "legacy"]
+    assert parity.main([str(exported), "--reference", str(artifact.folder), *legacy, *common]) == 1
+    last = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert "channel_order is 'RGB', not 'BGR'" in message(last, "spec")
+    assert parity.main([str(exported), "--reference", str(weights), *common]) == 1
+    last = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert "--preprocessing" in message(last, "load") and "--class-names" in message(last, "load")
+
+
+def test_options_that_no_file_needs_are_refused(artifact: Artifact, capsys: pytest.CaptureFixture[str]) -> None:
+    assert parity.main([str(artifact.folder), "--reference", str(artifact.folder), *THIRD_PARTY]) == 1
+    assert "all of these carry one: leave them out" in capsys.readouterr().err
+
+
 def test_junit_is_what_ci_reads(
     artifact: Artifact, planted: Callable[[Change], Path], run: Run, tmp_path: Path
 ) -> None:

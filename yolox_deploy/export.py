@@ -13,17 +13,16 @@ import tyro
 from exporters.options import ExportOptions, TensorRTOptions
 from runtimes.errors import InvalidInput
 from runtimes.foreign import Preprocessing
-from runtimes.preprocess import Image
-from runtimes.spec import GraphNMS, ModelSpec, Precision
+from runtimes.spec import Precision
 
 from .console import require, run
-from .data.images import ImageFiles, find_images
 from .data.open import open_evaluable
-from .data.shapes import shapes_images
 from .files import check_output_folder
+from .graph_options import RAW_TARGETS, GraphOptions, artifact_spec
 from .model.variants import VariantName
 from .model_argument import FirstModel, find_checkpoint, variant_and_weights
 from .options import VARIANT, ClassNames, Images, InputSize, Json, check_positive
+from .verification import VERIFY_COUNT
 
 if TYPE_CHECKING:
     from .jobs import Jobs
@@ -31,33 +30,8 @@ if TYPE_CHECKING:
 
 Target = Literal["onnx", "openvino", "ncnn", "trt", "trt-rtx", "web"]
 
-GENERATED_IMAGES = 8
 TYPE_NEXT = "yolox-deploy export MODEL, with a checkpoint or a variant's name (official weights)"
-
-# Their graphs end before the box decoding; the runtime decodes the few boxes that pass the threshold.
-RAW_TARGETS = {"ncnn"}
-
 TENSORRT_TARGETS = {"trt", "trt-rtx"}
-
-
-@dataclass(frozen=True)
-class GraphOptions:
-    """What the graph takes and gives."""
-
-    decode: bool = True
-    """Boxes are decoded in the graph (ncnn: never). --no-decode leaves them raw, the official exporter's default."""
-    uint8_input: bool = True
-    """Images are (N, H, W, 3) uint8 (ncnn: never). With --no-uint8-input, (N, 3, H, W) float, as in official files."""
-    nms: bool = False
-    """Non-maximum suppression in the graph: the output becomes (M, 7) rows of image, box, confidence, class."""
-    nms_score_threshold: float = 0.25
-    """With --nms: detections below it are dropped."""
-    nms_threshold: float = 0.65
-    """With --nms: IoU over which two boxes of a class are one."""
-    topk: int | None = None
-    """End the graph in the K anchors with the best scores: the output becomes (N, K, 6), and NMS has few rows to do."""
-    opset: Literal[17, 18, 19, 20, 21, 22] = 17
-    """ONNX operator set."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +62,13 @@ class ExportConfig:
     batch: Annotated[int | Literal["dynamic"], tyro.conf.arg(metavar="N|dynamic")] = 1
     """Images at a time: a number, or dynamic for any."""
     verify_images: Images = None
-    """Prove parity on the images in this folder; unset, on generated ones."""
+    """Compare with the checkpoint on these images: a folder, or a data set, of which DATA:SPLIT names a split (unset,
+    val). Unset, on those of --data, else of --calibration, else on generated ones."""
+    verify_count: int = VERIFY_COUNT
+    """At most so many of them, those first on which the checkpoint detects something."""
     calibration: Images = None
-    """int8: folder of images like those that the model will see; at most 128 are used. Unset, generated ones."""
+    """int8: images like those that the model will see, a folder or a data set (DATA:SPLIT; unset, train); at most 128
+    are used. Unset, the training split of --data, else --verify-images, else generated ones."""
     data: Path | None = None
     """Measure the AP of every artifact, and of the checkpoint, on this data set: COCO, Pascal VOC or YOLO's layout."""
     split: str | None = None
@@ -111,7 +89,7 @@ class ExportConfig:
     """Check everything that can be known, say what would be written, and write nothing."""
     json: Json = None
     """File for JSON, {"artifacts": [{"target", "precision", "folder", "passed", "error", "bytes", "seconds", "parity",
-    ...}]}; "-" is standard output, which then holds nothing else."""
+    ...}], "verification", "calibration", "warnings"}; "-" is standard output, which then holds nothing else."""
     graph: GraphOptions = field(default_factory=GraphOptions)
     tensorrt: Annotated[TensorRTOptions, tyro.conf.arg(name="TensorRT")] = field(default_factory=TensorRTOptions)
 
@@ -135,24 +113,6 @@ def open_trained(config: ExportConfig) -> TrainedModel:
     return describe(model, checkpoint, name, config.input_size, config.class_names, config.preprocessing)
 
 
-def artifact_spec(reference: ModelSpec, config: ExportConfig, target: Target, precision: Precision) -> ModelSpec:
-    """What the artifact will promise."""
-    graph, raw = config.graph, target in RAW_TARGETS
-    return replace(
-        reference,
-        batch=None if config.batch == "dynamic" else config.batch,
-        precision=precision,
-        decoded=graph.decode and not raw,
-        uint8_input=graph.uint8_input and not raw,
-        nms=GraphNMS(graph.nms_score_threshold, graph.nms_threshold) if graph.nms else None,
-        topk=graph.topk,
-    )
-
-
-def verification_images(folder: Path | None) -> Sequence[Image]:
-    return shapes_images(GENERATED_IMAGES) if folder is None else ImageFiles(find_images(folder))
-
-
 def check(config: ExportConfig) -> None:
     """Raise for what can be known to be wrong before any work."""
     require("torch", "onnx", "onnxruntime", "onnxscript", "onnxsim")
@@ -160,6 +120,7 @@ def check(config: ExportConfig) -> None:
     check_positive(
         num_classes=config.num_classes,
         topk=config.graph.topk,
+        verify_count=config.verify_count,
         batch=None if config.batch == "dynamic" else config.batch,
     )
     if config.input_size is not None and any(side % 32 for side in config.input_size):
@@ -203,22 +164,23 @@ def plan(config: ExportConfig) -> Jobs:
 
     from .accuracy import AccuracyCheck
     from .categories import check_classes
-    from .int8 import calibration_images
+    from .export_images import chosen_to_verify, find_export_images
     from .jobs import Jobs
 
     targets = {target: EXPORTERS[target]() for target in config.target}
-    images = verification_images(config.verify_images)
     splits = () if config.split is None else (config.split,)
     dataset = None if config.data is None else open_evaluable(config.data, splits, read_all=config.dry_run)
-    calibration = calibration_images(config.calibration) if "int8" in config.precision else ()
+    given, calibration = find_export_images(config, dataset)
     trained = open_trained(config)
     warnings = () if dataset is None else check_classes(trained.spec, dataset)
+    batch = None if config.batch == "dynamic" else config.batch
     specs = [
-        (target, artifact_spec(trained.spec, config, target, precision))
+        (target, artifact_spec(trained.spec, config.graph, batch, target, precision))
         for target in dict.fromkeys(config.target)
         for precision in dict.fromkeys(config.precision)
     ]
-    options = ExportOptions(config.graph.opset, calibration, tensorrt=config.tensorrt)
+    images = () if calibration is None else calibration.images
+    options = ExportOptions(config.graph.opset, images, tensorrt=config.tensorrt)
     for target, spec in specs:
         targets[target].check(spec, options)
         folder = artifact_folder(config.output, spec, target, only_look=config.dry_run)
@@ -230,14 +192,26 @@ def plan(config: ExportConfig) -> Jobs:
         options = replace(options, web=web_options(config.dry_run))
     reference = TorchRuntime(trained.model, trained.spec)
     accuracy = AccuracyCheck(reference, dataset, config.max_ap_drop, warnings) if dataset is not None else None
-    return Jobs(trained.model, trained.spec, config.output, images, options, accuracy, tuple(specs))
+    if not config.dry_run:
+        given = chosen_to_verify(config, given, reference)
+    return Jobs(
+        model=trained.model,
+        spec=trained.spec,
+        output=config.output,
+        verification=given,
+        verify_count=config.verify_count,
+        calibration=calibration,
+        options=options,
+        accuracy=accuracy,
+        specs=tuple(specs),
+    )
 
 
 def command(config: ExportConfig) -> dict[str, Any]:
     jobs = plan(config)
     if config.dry_run:
         print(jobs)
-        return {"dry_run": True, "artifacts": jobs.planned()}
+        return {"dry_run": True, "artifacts": jobs.planned(), **jobs.images_used()}
     return jobs.write_all()
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
@@ -16,31 +16,47 @@ from runtimes.preprocess import Image
 from runtimes.spec import ModelSpec
 
 from .accuracy import AccuracyLost
-from .data.images import ImageFiles, find_images
+from .data.image_source import find_image_source
 from .data.shapes import shapes_images
 from .files import read_text, write_text
+from .verification import evenly, some_of
 
 CALIBRATION_IMAGES = 128
 FEW_CALIBRATION_IMAGES = 48
+GENERATED_IMAGES = 32
 SENSITIVITY_IMAGES = 8
 
 # The share of the work that stays in float at first, and the most: with less int8 than that it is none any more.
 FLOAT_SHARE, MOST_FLOAT_SHARE = 0.02, 0.5
 
 
-def calibration_images(folder: Path | None) -> Sequence[Image]:
-    """At most 128 images of the folder, evenly chosen; generated ones, with a warning, where there is no folder."""
-    if folder is None:
-        print(
-            "WARNING: int8 is calibrated on generated images, which look like nothing that your model will see.\n"
-            "         Its accuracy will suffer: give --calibration DIR with some 100 images of your own.",
-            file=sys.stderr,
+@dataclass(frozen=True)
+class Calibration:
+    """Images to calibrate int8 on, and where they are from. warning: what is to be said of them, if anything is."""
+
+    images: Sequence[Image]
+    source: str
+    warning: str = ""
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def calibration_images(path: Path | None) -> Calibration:
+    """At most 128 of the images at a path, evenly chosen, of a data set those of its training split.
+
+    Generated ones, with a warning, where there is no path.
+    """
+    if path is None:
+        warning = (
+            "WARNING: int8 is calibrated on generated images, which look like nothing that your model will see, and its"
+            " accuracy will suffer: give --calibration DIR with some 100 images of your own."
         )
-        return shapes_images(32, seed=1)
-    files = find_images(folder)
-    if len(files) < FEW_CALIBRATION_IMAGES:
-        print(f"note: {folder} holds {len(files)} images to calibrate int8 on; some 100 do better.", file=sys.stderr)
-    return ImageFiles([files[index] for index in evenly(len(files), CALIBRATION_IMAGES)])
+        return Calibration(shapes_images(GENERATED_IMAGES, seed=1), "shapes, generated with another seed", warning)
+    found = find_image_source(path, "train")
+    few = f"note: {found.name} holds {len(found)} images to calibrate int8 on; some 100 do better."
+    chosen = some_of(found.read(), evenly(len(found), CALIBRATION_IMAGES))
+    return Calibration(chosen, found.name, few if len(found) < FEW_CALIBRATION_IMAGES else "")
 
 
 def sensitivity_map(model: nn.Module, spec: ModelSpec, images: Sequence[Image], file: Path) -> SensitivityMap:
@@ -54,11 +70,6 @@ def sensitivity_map(model: nn.Module, spec: ModelSpec, images: Sequence[Image], 
     found = measure_sensitivity(model, spec, some, _measuring)
     write_text(file, found.to_json())
     return found
-
-
-def evenly(count: int, wanted: int) -> list[int]:
-    """At most `wanted` of the numbers 0 to count - 1, evenly spread."""
-    return [index * count // wanted for index in range(wanted)] if count > wanted else [*range(count)]
 
 
 def _measuring(layers: Sequence[str]) -> Iterable[str]:

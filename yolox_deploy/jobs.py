@@ -24,23 +24,30 @@ from runtimes.spec import ModelSpec
 
 from .accuracy import AccuracyCheck
 from .files import read_text
-from .int8 import sensitivity_map, write_int8
+from .int8 import Calibration, sensitivity_map, write_int8
 from .json_output import NotPassed
+from .verification import GivenImages
 
 SHOWN_LAYERS = 8
 
-# Fewer than these prove little.
+# Fewer than these say little.
 FEW_DETECTIONS = 10
 
 
 @dataclass(frozen=True)
 class Jobs:
-    """What is to be written, and what the artifacts have in common. specs: of each, with its target."""
+    """What is to be written, and what the artifacts have in common. specs: of each, with its target.
+
+    verification: the images that all are verified on; in a dry run, those among which `verify_count` are chosen.
+    calibration: what int8 is calibrated on, None without int8.
+    """
 
     model: nn.Module
     spec: ModelSpec  # of the checkpoint
     output: Path
-    images: Sequence[Image]
+    verification: GivenImages
+    verify_count: int
+    calibration: Calibration | None
     options: ExportOptions
     accuracy: AccuracyCheck | None
     specs: Sequence[tuple[str, ModelSpec]]
@@ -60,14 +67,25 @@ class Jobs:
             for (target, spec), folder in zip(self.specs, folders, strict=True)
         ]
 
+    def images_used(self) -> dict[str, Any]:
+        """What is verified and calibrated on, and what is to be said of it, for `--json`."""
+        verified = {"images": min(len(self.verification), self.verify_count), "source": self.verification.source}
+        found = self.calibration
+        return {
+            "verification": verified,
+            "calibration": None if found is None else {"images": len(found), "source": found.source},
+            "warnings": [] if found is None or not found.warning else [found.warning],
+        }
+
     def __str__(self) -> str:
         """What would be done, a line an artifact."""
         planned = self.planned()
         replacing = {True: " (replaces what is there)", False: ""}
         lines = [f"{one['target']} {one['precision']}: {one['folder']}{replacing[one['replaces']]}" for one in planned]
-        lines.append(f"each proven on {len(self.images)} images")
-        if self.options.calibration:
-            lines.append(f"int8 calibrated on {len(self.options.calibration)} images")
+        used = self.images_used()
+        lines.append(f"each verified on {used['verification']['images']} images of {self.verification.source}")
+        if self.calibration is not None:
+            lines.append(f"int8 calibrated on {len(self.calibration)} images of {self.calibration.source}")
         if self.accuracy is not None:
             data, drop = self.accuracy.dataset, self.accuracy.max_drop
             limit = "" if drop is None else f"; {drop:g} points may be lost"
@@ -83,6 +101,8 @@ class Jobs:
         toolchain raised.
         """
         results, sentences = [], []
+        if self.calibration is not None:
+            print(f"int8 is calibrated on {len(self.calibration)} images of {self.calibration.source}", flush=True)
         for (target, spec), planned in zip(self.specs, self.planned(), strict=True):
             print(title(target, spec), flush=True)
             start = time.perf_counter()
@@ -102,8 +122,9 @@ class Jobs:
             results.append({**planned, "error": None, **outcome, "seconds": time.perf_counter() - start})
         if sentences:
             several = f"{len(sentences)} of {len(self.specs)} artifacts were not written."
-            raise NotPassed(several if len(self.specs) > 1 else sentences[0], {"artifacts": results})
-        return {"artifacts": results}
+            several = several if len(self.specs) > 1 else sentences[0]
+            raise NotPassed(several, {"artifacts": results, **self.images_used()})
+        return {"artifacts": results, **self.images_used()}
 
     def write(self, target: str, spec: ModelSpec) -> Artifact:
         if spec.precision != "int8":
@@ -116,7 +137,15 @@ class Jobs:
 
     def _write(self, target: str, spec: ModelSpec, options: ExportOptions) -> Artifact:
         return write_artifact(
-            self.model, spec, target, self.output, self.images, options, progress=comparing, accept=self.accuracy
+            self.model,
+            spec,
+            target,
+            self.output,
+            self.verification.images,
+            options,
+            progress=comparing,
+            accept=self.accuracy,
+            source=self.verification.source,
         )
 
     @cached_property
@@ -155,10 +184,12 @@ def show(artifact: Artifact) -> None:
     print(f"{artifact.report}\n{artifact.model}", flush=True)
     if artifact.report.note:
         print(f"note: {artifact.report.note}")
-    if artifact.report.detections < FEW_DETECTIONS:
+    if artifact.report.too_few:
+        print(f"note: {artifact.report.too_few_note()}: --verify-images DIR with images of your own objects.")
+    elif artifact.report.detections < FEW_DETECTIONS:
         print(
             f"note: only {artifact.report.detections} detections were there to compare beside the tensors;"
-            " --verify-images DIR with images of your own objects proves more."
+            " --verify-images DIR with images of your own objects says more."
         )
 
 

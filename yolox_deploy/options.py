@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 from runtimes.coco import COCO_CATEGORY_IDS, COCO_CLASS_NAMES
 from runtimes.cores import usable_cores
 from runtimes.detector import Detector
-from runtimes.errors import InvalidInput
+from runtimes.errors import InvalidInput, MissingSpec
 from runtimes.foreign import Preprocessing, foreign_spec
 from runtimes.load import load, model_file
 from runtimes.spec import ModelSpec
@@ -24,7 +24,7 @@ MOST_STREAMS, GPU_STREAMS = 8, 2
 
 # Options that may be unset, as the command line names their values. The seven variants would take two lines.
 ClassNames = Annotated[str | None, tyro.conf.arg(metavar="coco|FILE")]
-Images = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
+Images = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]  # see `find_image_source`
 InputSize = Annotated[tuple[int, int] | None, tyro.conf.arg(metavar="HEIGHT WIDTH")]
 Json = Annotated[Path | None, tyro.conf.arg(metavar="FILE")]
 VARIANT = tyro.conf.arg(metavar="VARIANT")
@@ -91,6 +91,20 @@ def open_artifact(
     if streams is None:
         streams = GPU_STREAMS if path.suffix.lower() in LIBRARIES else streams_for(usable_cores())
     return load(artifact, spec, score_threshold, nms_threshold, streams, **options)
+
+
+def third_party_options(artifact: Path, foreign: ForeignOptions) -> dict[str, Any]:
+    """What `runtimes.load` is to be told of an artifact by these options: nothing where it carries a spec of its own.
+
+    Raises `InvalidInput` as `open_artifact`.
+    """
+    if not foreign.given:
+        return {}
+    try:
+        load(artifact).close()
+    except MissingSpec:
+        return {"spec": _foreign(model_file(artifact), foreign)}
+    return {}
 
 
 def streams_for(cores: int) -> int:

@@ -18,19 +18,18 @@ from typing import Annotated, Any
 import tyro
 
 from runtimes.errors import InvalidInput
-from runtimes.preprocess import Image
 from yolox_deploy.console import require, run
 from yolox_deploy.data.dataset import Dataset
-from yolox_deploy.data.images import ImageFiles, find_images
+from yolox_deploy.data.image_source import find_image_source
 from yolox_deploy.data.open import open_evaluable
-from yolox_deploy.data.shapes import shapes_images
 from yolox_deploy.doctor import cpu
 from yolox_deploy.files import check_output_file
 from yolox_deploy.model_argument import ModelOption, find_checkpoint, find_model, one_model
 from yolox_deploy.options import ForeignOptions, Images, Json, check_positive
+from yolox_deploy.verification import GivenImages, given_images
 
-from ..reference import open_reference
-from .contenders import baseline_of, check_names, contenders_of
+from ..reference import check_wanted, open_reference
+from .contenders import baseline_of, check_names, contenders_of, paths_of
 from .export_first import ExportFirst, export_first
 from .speed import SpeedPlan
 
@@ -53,9 +52,10 @@ class CompareConfig:
     split: str | None = None
     """Split of --data; unset, the only one, val or test."""
     images: Images = None
-    """Images to prove parity and to time on; unset, those of --data, else generated ones."""
+    """Images to compare and to time on, a folder or a data set (DATA:SPLIT; unset, val). Unset, those of --data, else
+    generated ones."""
     parity_images: int = 50
-    """At most so many of them prove parity."""
+    """Parity is of at most so many of them, those first on which the reference detects something."""
     baseline: str | None = None
     """Artifact that speed is relative to, by its name in the table; unset, onnx fp32 if it is there, else the first."""
     threads: int = 1
@@ -98,16 +98,16 @@ def check(config: CompareConfig) -> None:
     if config.first.max_ap_drop is not None and config.data is None:
         raise InvalidInput("--max-ap-drop needs labelled images: --data PATH.")
     if config.first.calibration is not None:
-        find_images(config.first.calibration)
+        find_image_source(config.first.calibration, "train")
     if config.bf16 and "bf16" not in cpu():
         raise InvalidInput("--bf16: this processor computes no bf16.")
 
 
-def timed_images(config: CompareConfig, dataset: Dataset | None) -> Sequence[Image]:
-    """What parity is proven on and times are taken of: real images where there are any."""
-    if config.images is not None:
-        return ImageFiles(find_images(config.images))
-    return shapes_images(TIMED_IMAGES) if dataset is None else dataset.read_images()
+def timed_images(config: CompareConfig, dataset: Dataset | None) -> GivenImages:
+    """What is compared and timed on: real images where there are any."""
+    if config.images is None and dataset is not None:
+        return GivenImages(dataset.read_images(), str(dataset.source))
+    return given_images(config.images, TIMED_IMAGES)
 
 
 def command(config: CompareConfig) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def command(config: CompareConfig) -> dict[str, Any]:
     start = time.perf_counter()
     splits = () if config.split is None else (config.split,)
     dataset = None if config.data is None else open_evaluable(config.data, splits)
-    images = timed_images(config, dataset)
+    given = timed_images(config, dataset)
     exports = config.first.export
     weights = None if exports is None else find_checkpoint(exports, config.dry_run)
     if config.reference is None and not config.weights and weights is not None:
@@ -123,7 +123,8 @@ def command(config: CompareConfig) -> dict[str, Any]:
     else:
         named_reference = one_model(config.reference, *config.weights, type_next="--reference MODEL")
         reference = find_model(named_reference, config.dry_run)
-    named = contenders_of(config.artifacts, config.threads, config.bf16) if config.artifacts else []
+    check_wanted(config.foreign, [reference, *paths_of(config.artifacts)])
+    named = contenders_of(config.artifacts, config.threads, config.bf16, config.foreign) if config.artifacts else []
     planned = [] if exports is None else [f"{target} {precision}" for target, precision in config.first.jobs()]
     names = [*(contender.name for contender in named), *planned]
     check_names(names)
@@ -137,7 +138,7 @@ def command(config: CompareConfig) -> dict[str, Any]:
     from .page import write_page
     from .task import Task, read_specs, warnings_of
 
-    contenders = contenders_of(arguments, config.threads, config.bf16)
+    contenders = contenders_of(arguments, config.threads, config.bf16, config.foreign)
     baseline = baseline_of([contender.name for contender in contenders], config.baseline)
     specs = read_specs(contenders, dataset)
     task = Task(
@@ -147,7 +148,8 @@ def command(config: CompareConfig) -> dict[str, Any]:
         reference=reference,
         foreign=config.foreign,
         dataset=dataset,
-        images=images,
+        images=given.images,
+        source=given.source,
         parity_images=config.parity_images,
         threads=config.threads,
         plan=SpeedPlan(config.launches, config.rounds),
@@ -173,7 +175,7 @@ def look(
     runtime.close()
     here = [argument for argument in arguments if argument in config.artifacts or Path(argument).exists()]
     if here:
-        specs |= read_specs(contenders_of(here, config.threads, config.bf16), dataset)
+        specs |= read_specs(contenders_of(here, config.threads, config.bf16, config.foreign), dataset)
     check_same_classes(specs, dataset)
     warnings = warnings_of(specs, dataset)
     images = len(timed_images(config, dataset))

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from runtimes.errors import InvalidInput
 from runtimes.load import is_artifact, model_file
 from runtimes.spec import ModelSpec
 from runtimes.trt_engine import LIBRARIES
+from yolox_deploy.options import ForeignOptions, third_party_options
 
 from .speed import BF16, Contender
 
 
-def contenders_of(arguments: Sequence[str], threads: int, bf16: bool) -> list[Contender]:
-    """What takes part, named. Raises `InvalidInput` for a path that is no artifact, and for two of one name."""
+def contenders_of(
+    arguments: Sequence[str], threads: int, bf16: bool, foreign: ForeignOptions | None = None
+) -> list[Contender]:
+    """What takes part, named. foreign: what third-party files do not say of themselves.
+
+    Raises `InvalidInput` for a path that is no artifact, and for two of one name.
+    """
     found: list[Contender] = []
     for name, path in map(_split, arguments):
         if not is_artifact(path):
             continue
         file = model_file(path)
-        options = {} if file.suffix.lower() in LIBRARIES else {"threads": threads}
+        options: dict[str, Any] = {} if file.suffix.lower() in LIBRARIES else {"threads": threads}
+        options |= third_party_options(path, foreign or ForeignOptions())
         found.append(Contender(name or short_name(path), path, options))
         if bf16 and file.suffix.lower() in BF16:
             title = found[-1].name.removesuffix(" fp32") + " bf16"
@@ -42,6 +50,11 @@ def check_names(names: Sequence[str]) -> None:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise InvalidInput(f"two artifacts are called {twice!r}: NAME=PATH gives one another name.")
+
+
+def paths_of(arguments: Sequence[str]) -> list[Path]:
+    """The paths of what takes part."""
+    return [path for _, path in map(_split, arguments) if is_artifact(path)]
 
 
 def _split(argument: str) -> tuple[str, Path]:

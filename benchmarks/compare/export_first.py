@@ -12,6 +12,7 @@ from runtimes.errors import InvalidInput
 from runtimes.spec import ModelSpec, Precision
 from yolox_deploy.categories import check_classes
 from yolox_deploy.data.dataset import Dataset
+from yolox_deploy.data.image_source import train_split
 from yolox_deploy.options import Images
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ class ExportFirst:
     precision: tuple[Literal[Precision, "all"], ...] = ("all",)
     """With --export: what to export in."""
     calibration: Images = None
-    """With --export and int8: folder of images like those that the model will see."""
+    """With --export and int8: images like those that the model will see, a folder or a data set (DATA:SPLIT; unset,
+    train). Unset, the training split of --data, else --images, else generated ones."""
     max_ap_drop: float | None = None
     """With --export and --data: points of AP, 0 to 100, that may be lost; int8 gets more layers in float until it
     holds."""
@@ -62,7 +64,7 @@ def export_first(config: CompareConfig, weights: Path, dataset: Dataset | None) 
     first, checkpoint = config.first, read_checkpoint(weights)
     if dataset is not None:
         check_classes(describe(checkpoint.build(), checkpoint, class_names=config.foreign.class_names).spec, dataset)
-    artifacts = []
+    artifacts, missing = [], dict[Precision, list[Target]]()
     for target, precision in first.jobs():
         folder = first.output / f"{checkpoint.variant}-{target}-{precision}"
         artifacts.append(str(folder))
@@ -70,17 +72,23 @@ def export_first(config: CompareConfig, weights: Path, dataset: Dataset | None) 
             if ModelSpec.read(folder / "spec.json").source_sha256 != checkpoint.sha256:
                 raise InvalidInput(f"{folder} was made from another checkpoint: --output says where else to write.")
             print(f"{folder} is there already, and is compared as it was exported")
-            continue
+        else:
+            missing.setdefault(precision, []).append(target)
+    splits = () if config.split is None else (config.split,)
+    train = None if config.data is None else train_split(config.data, splits)
+    labelled = config.data if config.split is None else Path(f"{config.data}:{config.split}")
+    for precision, targets in missing.items():
         export.command(
             export.ExportConfig(
                 weights=weights,
-                target=(target,),
+                target=tuple(targets),
                 precision=(precision,),
                 output=first.output,
                 class_names=config.foreign.class_names,
                 preprocessing=config.foreign.preprocessing or "official",
-                verify_images=config.images,
-                calibration=first.calibration if precision == "int8" else None,
+                verify_images=config.images or labelled,
+                verify_count=config.parity_images,
+                calibration=(first.calibration or train or config.images) if precision == "int8" else None,
                 data=config.data if first.max_ap_drop is not None else None,
                 split=config.split if first.max_ap_drop is not None else None,
                 max_ap_drop=first.max_ap_drop,

@@ -25,8 +25,8 @@ from yolox_deploy.categories import match_categories
 from yolox_deploy.data.dataset import Dataset
 from yolox_deploy.evaluate import detect_all
 from yolox_deploy.evaluator import coco_evaluation
-from yolox_deploy.int8 import evenly
 from yolox_deploy.options import ForeignOptions
+from yolox_deploy.verification import choose_images, evenly
 
 from ..machine import describe_machine, warnings
 from ..reference import open_reference
@@ -58,13 +58,14 @@ def gather(task: Task, start: float) -> tuple[Comparison, list[WorstImage]]:
     standard, gflops = open_standard(task.reference, task.foreign, size)
     check_same_classes({"--reference": standard.spec, **task.specs}, task.dataset)
     truth = measure_accuracy(standard, task.dataset)
-    some = [task.images[index] for index in evenly(len(task.images), task.parity_images)]
+    score = max(TOLERANCES[spec.precision].alone_score for spec in task.specs.values())
+    some = choose_images(standard.runtime, task.images, task.parity_images, score)
     accuracies, parities = {}, {}
     for contender in task.contenders:
         with load(contender.artifact, **contender.options) as detector:
             accuracies[contender.name] = measure_accuracy(detector, task.dataset)
             kind = computes(detector.spec, contender)
-            parities[contender.name] = measure_parity(standard, detector, kind, some, contender.name)
+            parities[contender.name] = measure_parity(standard, detector, kind, some, contender.name, task.source)
     worst: list[WorstImage] = []
     if task.dataset is not None:
         found = {name: accuracy.found for name, accuracy in accuracies.items()}
@@ -151,12 +152,13 @@ def measure_accuracy(detector: Detector, dataset: Dataset | None) -> Accuracy:
 
 
 def measure_parity(
-    standard: Detector, detector: Detector, precision: str, images: Sequence[Image], name: str
+    standard: Detector, detector: Detector, precision: str, images: Sequence[Image], name: str, source: str
 ) -> dict[str, Any]:
-    """The fields of a `ParityReport`, whether it passed, and what it says."""
+    """The fields of a `ParityReport`, whether it passed, and what it says. source: where the images are from."""
     tolerance = BF16_TOLERANCE if precision == "bf16" else TOLERANCES[detector.spec.precision]
     bar = tqdm(images, unit="image", desc=f"parity {name}")
     report = compare(standard.runtime, detector.runtime, images, tolerance, progress=lambda _: bar)
+    report = replace(report, source=source)
     return {"passed": bool(report), "text": str(report), **asdict(report)}
 
 
@@ -184,7 +186,7 @@ def make_row(
         target=files[0].suffix.lower(),
         precision=spec.precision,
         computes=kind,
-        options=contender.options,
+        options={name: value for name, value in contender.options.items() if name != "spec"},
         batch=spec.batch or 1,
         megabytes=sum(file.stat().st_size for file in files) / 1e6,
         figures=figures,

@@ -39,7 +39,8 @@ FEW_LAUNCHES = "The intervals hold for these processes alone, not for others: gi
 
 @dataclass(frozen=True)
 class Contender:
-    """name: what it is called in tables. options: those of `runtimes.load`, such as threads.
+    """name: what it is called in tables. options: those of `runtimes.load`, such as threads, and the spec of a
+    third-party file.
 
     program: "module:Class" of what runs the file in place of `runtimes.load`, called with the path and the options; see
     `benchmarks.stages.Program`.

@@ -23,8 +23,8 @@ from .speed import Contender, SpeedPlan
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What is compared, checked. specs: of the contenders, by name; data: None where there are no labels. warnings:
-    which classes AP leaves out."""
+    """What is compared, checked. specs: of the contenders, by name; data: None where there are no labels. images: for
+    times, and to choose from for parity; source: where they are from. warnings: which classes AP leaves out."""
 
     contenders: Sequence[Contender]
     specs: Mapping[str, ModelSpec]
@@ -33,6 +33,7 @@ class Task:
     foreign: ForeignOptions  # what the reference does not say of itself
     dataset: Dataset | None
     images: Sequence[Image]
+    source: str
     parity_images: int
     threads: int
     plan: SpeedPlan

@@ -29,7 +29,7 @@ from yolox_deploy.files import check_output_folder
 from yolox_deploy.model_argument import FirstModel, ModelOption, find_model, one_model
 from yolox_deploy.options import ForeignOptions, InputSize, Json, check_thresholds
 
-from ..reference import open_reference
+from ..reference import check_wanted, open_reference
 
 TYPE_NEXT = "yolox-deploy kit MODEL --output FOLDER, with a checkpoint, an artifact or a variant's name"
 
@@ -78,6 +78,7 @@ def summary(kit: Kit) -> dict[str, Any]:
 def command(config: KitConfig) -> dict[str, Any]:
     check(config)
     model = find_model(one_model(config.model, *config.weights, type_next=TYPE_NEXT))
+    check_wanted(config.foreign, [model])
     runtime = open_reference(model, config.foreign, config.input_size)
     settings = Settings(runtime.spec, config.score_threshold, config.nms_threshold)
     part = config.output.absolute().with_name(f".{config.output.name}.part")

@@ -21,13 +21,13 @@ from runtimes.errors import InvalidInput
 from runtimes.json_file import json_text
 from runtimes.load import is_artifact
 from yolox_deploy.console import run
-from yolox_deploy.export import verification_images
 from yolox_deploy.files import check_output_file, write_text
 from yolox_deploy.json_output import NotPassed
 from yolox_deploy.model_argument import ModelOption, find_model, one_model
 from yolox_deploy.options import ForeignOptions, Images, InputSize, Json
+from yolox_deploy.verification import GivenImages, given_images
 
-from ..reference import open_reference
+from ..reference import check_wanted, open_reference
 from .checks import Examined, Result, examine
 from .junit import junit_xml
 
@@ -47,7 +47,7 @@ class ParityConfig:
     weights: ModelOption = ()
     """The same as --reference."""
     images: Images = None
-    """Folder of images to compare on; unset, generated ones."""
+    """Images to compare on, all of them: a folder, or a data set (DATA:SPLIT; unset, val). Unset, generated ones."""
     input_size: InputSize = None
     """Height and width that a checkpoint runs at, if the artifacts were exported at another size than its own."""
     junit: Path | None = None
@@ -55,8 +55,8 @@ class ParityConfig:
     skip_missing: bool = False
     """Skip artifacts whose backend is not on this machine, instead of failing."""
     json: Json = None
-    """File for JSON, {"passed", "reference", "images", "artifacts"}; "-" is standard output, which then holds nothing
-    else."""
+    """File for JSON, {"passed", "reference", "images", "source", "artifacts"}; "-" is standard output, which then holds
+    nothing else."""
     foreign: Annotated[ForeignOptions, tyro.conf.arg(name="foreign ONNX")] = field(default_factory=ForeignOptions)
 
 
@@ -85,11 +85,12 @@ def summary(examined: Sequence[Examined]) -> str:
     )
 
 
-def to_dict(reference: Path, images: int, examined: Sequence[Examined]) -> dict[str, Any]:
+def to_dict(reference: Path, given: GivenImages, examined: Sequence[Examined]) -> dict[str, Any]:
     return {
         "passed": all(examined),
         "reference": str(reference),
-        "images": images,
+        "images": len(given),
+        "source": given.source,
         "artifacts": [one.to_dict() for one in examined],
     }
 
@@ -97,17 +98,18 @@ def to_dict(reference: Path, images: int, examined: Sequence[Examined]) -> dict[
 def command(config: ParityConfig) -> dict[str, Any]:
     check(config)
     named = find_model(one_model(config.reference, *config.weights, type_next=TYPE_NEXT))
-    images = verification_images(config.images)
+    given = given_images(config.images)
+    artifacts = [artifact for artifact in config.artifacts if is_artifact(artifact)]
+    check_wanted(config.foreign, [named, *artifacts])
     reference = open_reference(named, config.foreign, config.input_size)
     if config.images is None:
-        print(f"note     compared on {len(images)} generated images; --images DIR with your own proves more.")
+        print(f"note     compared on {len(given)} generated images; --images DIR with your own says more.")
     examined = []
-    artifacts = [artifact for artifact in config.artifacts if is_artifact(artifact)]
     for artifact in tqdm(artifacts, unit="artifact", disable=len(artifacts) < 2):
-        examined.append(examine(artifact, reference, images, config.skip_missing))
+        examined.append(examine(artifact, reference, given.images, config.skip_missing, config.foreign))
         print_checks(examined[-1])
     reference.close()
-    content = to_dict(named, len(images), examined)
+    content = to_dict(named, given, examined)
     if config.junit is not None:
         write_text(config.junit, junit_xml(examined))
     print(summary(examined))

@@ -17,6 +17,7 @@ from runtimes.load import load, model_file
 from runtimes.preprocess import Image
 from runtimes.runtime import Runtime
 from runtimes.spec import ModelSpec
+from yolox_deploy.options import ForeignOptions, third_party_options
 
 Result = Literal["passed", "failed", "skipped"]
 
@@ -76,15 +77,21 @@ def figures(report: ParityReport) -> dict[str, float | None]:
     return {name: value if math.isfinite(value) else None for name, value in numbers.items()}
 
 
-def examine(artifact: Path, reference: Runtime, images: Sequence[Image], skip_missing: bool = False) -> Examined:
+def examine(
+    artifact: Path,
+    reference: Runtime,
+    images: Sequence[Image],
+    skip_missing: bool = False,
+    foreign: ForeignOptions | None = None,
+) -> Examined:
     """Load an artifact and ask everything.
 
-    skip_missing: whether a backend that is not on this machine is no failure. Nothing that is wrong with the artifact
-    raises.
+    skip_missing: whether a backend that is not on this machine is no failure. foreign: what a third-party file does not
+    say of itself. Nothing that is wrong with the artifact raises.
     """
     start = time.perf_counter()
     try:
-        detector = load(artifact)
+        detector = load(artifact, **third_party_options(artifact, foreign or ForeignOptions()))
     except (UserError, OSError) as error:
         result: Result = "skipped" if skip_missing and isinstance(error, MissingBackend) else "failed"
         return Examined(str(artifact), (Check("load", result, str(error), time.perf_counter() - start),))
@@ -153,7 +160,8 @@ def check_numbers(
 
 def check_figures(name: str, report: ParityReport) -> Check:
     """The report's verdict on the figures of one check alone: all others count as perfect."""
-    others: dict[str, Any] = {figure: 0 for other, own in FIGURES.items() if other != name for figure in own}
+    figures_of_others = (figure for other, own in FIGURES.items() if other != name for figure in own)
+    others: dict[str, Any] = {figure: 0 for figure in figures_of_others if getattr(report, figure) is not None}
     problem = replace(report, **others).problem()
     if problem is not None:
         return Check(name, "failed", problem)
@@ -161,6 +169,8 @@ def check_figures(name: str, report: ParityReport) -> Check:
         return Check(name, "skipped", "with NMS in the graph there are no tensors to compare")
     if name != "tensors" and report.detections == 0:
         return Check(name, "skipped", "the reference detects nothing in these images")
+    if name != "tensors" and report.too_few:
+        return Check(name, "skipped", report.too_few_note())
     return Check(name)
 
 
@@ -177,7 +187,9 @@ def spec_notes(spec: ModelSpec, reference: ModelSpec) -> list[str]:
 
 def report_notes(report: ParityReport | None) -> list[str]:
     """What the figures leave open."""
+    if report is not None and report.too_few:
+        return [f"{report.too_few_note()}, so all anchors decide: --images DIR with images of your own objects."]
     if report is None or report.detections >= FEW_DETECTIONS:
         return []
     seen = f"{report.images} images, {report.detections} detections of the reference"
-    return [f"few to compare ({seen}): --images DIR with images of your own objects proves more."]
+    return [f"few to compare ({seen}): --images DIR with images of your own objects says more."]

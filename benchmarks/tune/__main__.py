@@ -23,14 +23,15 @@ from runtimes.foreign import Preprocessing
 from runtimes.spec import Precision
 from yolox_deploy.console import require, run
 from yolox_deploy.data.dataset import Dataset
-from yolox_deploy.data.images import ImageFiles, find_images
+from yolox_deploy.data.image_source import find_image_source, train_split
+from yolox_deploy.data.images import ImageFiles
 from yolox_deploy.data.open import open_evaluable
 from yolox_deploy.doctor import cpu
 from yolox_deploy.files import check_output_folder, write_text
-from yolox_deploy.int8 import evenly
 from yolox_deploy.json_output import NotPassed
 from yolox_deploy.model_argument import FirstModel, ModelOption, find_checkpoint, one_model
 from yolox_deploy.options import ClassNames, Images, Json
+from yolox_deploy.verification import evenly
 
 from ..machine import describe_machine
 from .report import Result
@@ -72,9 +73,10 @@ class TuneConfig:
     split: str | None = None
     """Split of --data; unset, the only one, val or test."""
     images: Images = None
-    """Images to time on; unset, those of --data."""
+    """Images to time on, a folder or a data set (DATA:SPLIT; unset, val). Unset, those of --data."""
     calibration: Images = None
-    """int8: folder of images like those that the model will see; unset, generated ones."""
+    """int8: images like those that the model will see, a folder or a data set (DATA:SPLIT; unset, train). Unset, the
+    training split of --data, else generated ones."""
     class_names: ClassNames = None
     """Class names: "coco", or a text file with one name a line; unset, the checkpoint's."""
     preprocessing: Preprocessing = "official"
@@ -115,7 +117,7 @@ def check(config: TuneConfig) -> None:
     if there - {LOG, RESULT} and not config.overwrite:
         raise InvalidInput(f"{config.output} is not empty: --output says where else, --overwrite writes into it.")
     if config.calibration is not None:
-        find_images(config.calibration)
+        find_image_source(config.calibration, "train")
 
 
 def stop(number: int, frame: object) -> None:
@@ -128,8 +130,11 @@ def command(config: TuneConfig) -> dict[str, Any]:
     signal.signal(signal.SIGTERM, stop)
     config = replace(config, model=one_model(config.model, *config.weights, type_next=TYPE_NEXT))
     weights = find_checkpoint(config.model, config.dry_run)
-    dataset = open_evaluable(config.data, () if config.split is None else (config.split,))
-    files = [image.path for image in dataset.images] if config.images is None else find_images(config.images)
+    splits = () if config.split is None else (config.split,)
+    dataset = open_evaluable(config.data, splits)
+    labelled = [image.path for image in dataset.images]
+    files = labelled if config.images is None else find_image_source(config.images).paths
+    calibration = config.calibration or train_split(config.data, splits)
     from exporters.artifact import artifact_folder
     from exporters.replacement import only_writer, replace_folder, settle
     from yolox_deploy.categories import check_classes
@@ -162,7 +167,8 @@ def command(config: TuneConfig) -> dict[str, Any]:
             weights=weights,
             dataset=dataset,
             images=ImageFiles([files[index] for index in evenly(len(files), TIMED_IMAGES)]),
-            calibration=config.calibration,
+            calibration=calibration,
+            labelled=config.data if config.split is None else Path(f"{config.data}:{config.split}"),
             folder=folder,
             log=config.output / LOG,
             aim=config.aim,
@@ -171,7 +177,7 @@ def command(config: TuneConfig) -> dict[str, Any]:
             preprocessing=config.preprocessing,
             doubts=list(warnings),
         )
-        if config.calibration is None and any(build.computes == "int8" for build in builds):
+        if calibration is None and any(build.computes == "int8" for build in builds):
             lab.doubts.append("int8 was calibrated on generated images: --calibration DIR with your own does better.")
         winner, trials = search(ways, goal, lab)
         if winner is not None:

@@ -36,6 +36,7 @@ Aim = Literal["latency", "throughput"]
 
 # Enough to tell what is out of the question, and to tell neighbours apart.
 SCREENING, CAREFUL = SpeedPlan(launches=1, rounds=3), SpeedPlan()
+VERIFIED_IMAGES = 16  # of each export; AP is measured on all
 SCREENING_SECONDS, CAREFUL_SECONDS = 1.0, 3.0
 
 
@@ -62,8 +63,9 @@ def artifact_name(weights: Path, size: Size) -> str:
 class MachineLab:
     """See `search.Lab`. folder: for the artifacts; log: the file for what exporting them says.
 
-    calibration: folder of images for int8, None for generated ones. cores: what throughput may use. doubts: what made
-    times doubtful, in sentences.
+    calibration: images for int8, None for generated ones. cores: what throughput may use. labelled: the data set as
+    `DATA` or `DATA:SPLIT`, whose images artifacts are verified on, None for generated ones. doubts: what made times
+    doubtful, in sentences.
     """
 
     weights: Path
@@ -76,6 +78,7 @@ class MachineLab:
     cores: int
     class_names: str | None = None
     preprocessing: Preprocessing = "official"
+    labelled: Path | None = None
     doubts: list[str] = field(default_factory=list)
     _fp32: dict[Size, float] = field(default_factory=dict)
     _asked: set[tuple[Size, str, Precision]] = field(default_factory=set)
@@ -183,6 +186,8 @@ class MachineLab:
                 output=self.folder,
                 class_names=self.class_names,
                 preprocessing=self.preprocessing,
+                verify_images=self.labelled,
+                verify_count=VERIFIED_IMAGES,
                 calibration=self.calibration if precision == "int8" else None,
             )
             try:
