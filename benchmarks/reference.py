@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ import numpy.typing as npt
 
 from runtimes.errors import InvalidInput
 from runtimes.load import RUNTIMES
+from runtimes.preprocess import Image
 from runtimes.runtime import Runtime
 from yolox_deploy.console import require
 from yolox_deploy.evaluate import CHECKPOINT_SUFFIXES
 from yolox_deploy.model.variants import VARIANTS
-from yolox_deploy.options import ForeignOptions, open_artifact
+from yolox_deploy.options import ModelOptions, open_artifact
 
 
 def find_weights(model: str, dry_run: bool = False) -> Path:
@@ -37,19 +39,23 @@ def find_weights(model: str, dry_run: bool = False) -> Path:
     return path
 
 
-def open_reference(path: Path, foreign: ForeignOptions, input_size: tuple[int, int] | None = None) -> Runtime:
+def open_reference(
+    path: Path, foreign: ModelOptions, input_size: tuple[int, int] | None = None, images: Sequence[Image] = ()
+) -> Runtime:
     """A runtime of any batch for a checkpoint or an artifact.
 
-    foreign: what the file itself does not say. input_size: (height, width), of checkpoints only. Raises `InvalidInput`
-    for an artifact with NMS or TopK in the graph, which hides the anchors that it drops.
+    foreign: what the file itself does not say. input_size: (height, width), of checkpoints only. images: on which the
+    batch norms of a checkpoint are checked. Raises `InvalidInput` for an artifact with NMS or TopK in the graph, which
+    hides the anchors that it drops.
     """
     if path.suffix in CHECKPOINT_SUFFIXES:
         require("torch")
         from yolox_deploy.model.open import open_checkpoint
 
-        return open_checkpoint(path, foreign, input_size, "cpu", None)
+        return open_checkpoint(path, foreign, input_size, "cpu", None, images)
     if input_size is not None:
         raise InvalidInput("--input-size is for checkpoints; an artifact has its own.")
+    foreign.network.refuse_for(path)
     runtime = open_artifact(path, foreign, 1.0, None, None).runtime
     if runtime.spec.nms or runtime.spec.topk:
         runtime.close()

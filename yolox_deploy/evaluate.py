@@ -14,13 +14,14 @@ from tqdm import tqdm
 from runtimes.detections import Detections
 from runtimes.detector import Detector
 from runtimes.errors import InvalidInput
+from runtimes.preprocess import Image
 from runtimes.spec import ModelSpec
 
 from .console import require, run
 from .data.dataset import Dataset
 from .data.open import open_dataset
 from .evaluator import CocoFigures, coco_evaluation
-from .options import ForeignOptions, InputSize, Json, check_positive, check_thresholds, open_artifact
+from .options import InputSize, Json, ModelOptions, check_positive, check_thresholds, open_artifact
 
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
 
@@ -50,9 +51,9 @@ class EvaluateConfig:
     device: str = "cpu"
     """Where a checkpoint runs: cpu, cuda, mps."""
     json: Json = None
-    """File for the figures as JSON, {"AP", "AP50", ...} as fractions; "-" is standard output, which then holds nothing
-    else."""
-    foreign: Annotated[ForeignOptions, tyro.conf.arg(name="foreign ONNX")] = field(default_factory=ForeignOptions)
+    """File for the figures as JSON, {"AP", "AP50", ..., "warnings"}, AP as fractions; "-" is standard output, which
+    then holds nothing else."""
+    foreign: Annotated[ModelOptions, tyro.conf.arg(name="foreign ONNX")] = field(default_factory=ModelOptions)
 
 
 def evaluate(detector: Detector, dataset: Dataset, batch: int = 1) -> CocoFigures:
@@ -88,13 +89,14 @@ def match_categories(spec: ModelSpec, dataset: Dataset) -> tuple[int, ...]:
     )
 
 
-def open_model(config: EvaluateConfig) -> Detector:
-    """The detector for an artifact or a checkpoint."""
+def open_model(config: EvaluateConfig, images: Sequence[Image] = ()) -> Detector:
+    """The detector for an artifact or a checkpoint, whose batch norms are checked on some of the images."""
     if config.model.suffix not in CHECKPOINT_SUFFIXES:
         if config.input_size is not None:
             raise InvalidInput("--input-size is for checkpoints; an artifact has its own.")
         if config.device != "cpu":
             raise InvalidInput("--device is for checkpoints.")
+        config.foreign.network.refuse_for(config.model)
         return open_artifact(
             config.model,
             config.foreign,
@@ -109,7 +111,7 @@ def open_model(config: EvaluateConfig) -> Detector:
     from .model.open import open_checkpoint
 
     return Detector(
-        open_checkpoint(config.model, config.foreign, config.input_size, config.device, config.threads),
+        open_checkpoint(config.model, config.foreign, config.input_size, config.device, config.threads, images),
         config.score_threshold,
         config.nms_threshold,
     )
@@ -120,10 +122,10 @@ def command(config: EvaluateConfig) -> dict[str, Any]:
     check_thresholds(score_threshold=config.score_threshold, nms_threshold=config.nms_threshold)
     check_positive(batch=config.batch, threads=config.threads, streams=config.streams)
     dataset = open_dataset(config.data, () if config.split is None else (config.split,))
-    with open_model(config) as detector:
+    with open_model(config, dataset.read_images()) as detector:
         figures = evaluate(detector, dataset, config.batch)
     print(figures)
-    return asdict(figures)
+    return {**asdict(figures), "warnings": list(getattr(detector.runtime, "notes", ()))}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

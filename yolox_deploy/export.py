@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from exporters.options import ExportOptions, TensorRTOptions
+from exporters.options import ExportOptions, GraphOptions, TensorRTOptions
 from runtimes.errors import InvalidInput
 from runtimes.foreign import Preprocessing
 from runtimes.preprocess import Image
@@ -22,6 +22,7 @@ from .data.open import open_dataset
 from .data.shapes import shapes_images
 from .files import check_output_folder
 from .model.download import official_weights
+from .model.trained_with import NetworkOptions
 from .model.variants import VariantName
 from .options import VARIANT, ClassNames, Images, InputSize, Json, check_positive
 
@@ -37,26 +38,6 @@ GENERATED_IMAGES = 8
 RAW_TARGETS = {"ncnn"}
 
 TENSORRT_TARGETS = {"trt", "trt-rtx"}
-
-
-@dataclass(frozen=True)
-class GraphOptions:
-    """What the graph takes and gives."""
-
-    decode: bool = True
-    """Boxes are decoded in the graph (ncnn: never). --no-decode leaves them raw, the official exporter's default."""
-    uint8_input: bool = True
-    """Images are (N, H, W, 3) uint8 (ncnn: never). With --no-uint8-input, (N, 3, H, W) float, as in official files."""
-    nms: bool = False
-    """Non-maximum suppression in the graph: the output becomes (M, 7) rows of image, box, confidence, class."""
-    nms_score_threshold: float = 0.25
-    """With --nms: detections below it are dropped."""
-    nms_threshold: float = 0.65
-    """With --nms: IoU over which two boxes of a class are one."""
-    topk: int | None = None
-    """End the graph in the K anchors with the best scores: the output becomes (N, K, 6), and NMS has few rows to do."""
-    opset: Literal[17, 18, 19, 20, 21, 22] = 17
-    """ONNX operator set."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +79,9 @@ class ExportConfig:
     """Name of the model in the artifact; unset, the variant's."""
     class_names: ClassNames = None
     """Class names: "coco", or a text file with one name a line; unset, the checkpoint's, or COCO's where it has 80."""
-    preprocessing: Preprocessing = "official"
-    """How the model was trained: official (BGR, 0..255) or legacy (release 0.0.1: RGB, ImageNet mean and std)."""
+    preprocessing: Preprocessing | None = None
+    """How the model was trained: official (BGR, 0..255) or legacy (release 0.0.1: RGB, ImageNet mean and std); unset,
+    what the checkpoint says, else official."""
     num_classes: int | None = None
     """Refuse weights with another number of classes."""
     seeded: bool = False
@@ -108,7 +90,8 @@ class ExportConfig:
     """Check everything that can be known, say what would be written, and write nothing."""
     json: Json = None
     """File for JSON, {"artifacts": [{"target", "precision", "folder", "passed", "error", "bytes", "seconds", "parity",
-    ...}]}; "-" is standard output, which then holds nothing else."""
+    ...}], "warnings"}; "-" is standard output, which then holds nothing else."""
+    network: Annotated[NetworkOptions, tyro.conf.arg(name="checkpoint")] = field(default_factory=NetworkOptions)
     graph: GraphOptions = field(default_factory=GraphOptions)
     tensorrt: Annotated[TensorRTOptions, tyro.conf.arg(name="TensorRT")] = field(default_factory=TensorRTOptions)
 
@@ -123,10 +106,15 @@ def open_trained(config: ExportConfig) -> TrainedModel:
     if config.seeded:
         if config.weights is not None:
             raise InvalidInput("--seeded and --weights exclude each other.")
+        if config.network.given:
+            raise InvalidInput(
+                "--activation and --batch-norm-eps are for checkpoints: leave out one of them or --seeded."
+            )
         model = seeded_model(config.model or "yolox-nano", config.num_classes or 80)
     else:
         checkpoint = read_checkpoint(config.weights or download(config.model, config.dry_run))
         checkpoint.require(config.model, config.num_classes)
+        checkpoint = checkpoint.with_options(config.network.with_input(config.preprocessing))
         model = checkpoint.build()
     name = config.name or (f"{model.variant}-seeded" if config.seeded else model.variant)
     return describe(model, checkpoint, name, config.input_size, config.class_names, config.preprocessing)
@@ -212,6 +200,9 @@ def plan(config: ExportConfig) -> Jobs:
     dataset = None if config.data is None else open_dataset(config.data, splits)
     calibration = calibration_images(config.calibration) if "int8" in config.precision else ()
     trained = open_trained(config)
+    if not config.seeded:  # seeded weights were trained on nothing
+        trained = trained.checked(images)
+        trained.say()
     if dataset is not None:
         match_categories(trained.spec, dataset)
     specs = [
@@ -231,14 +222,14 @@ def plan(config: ExportConfig) -> Jobs:
         options = replace(options, web=web_options(config.dry_run))
     reference = TorchRuntime(trained.model, trained.spec)
     accuracy = AccuracyCheck(reference, dataset, config.max_ap_drop) if dataset is not None else None
-    return Jobs(trained.model, trained.spec, config.output, images, options, accuracy, tuple(specs))
+    return Jobs(trained.model, trained.spec, config.output, images, options, accuracy, tuple(specs), trained.notes)
 
 
 def command(config: ExportConfig) -> dict[str, Any]:
     jobs = plan(config)
     if config.dry_run:
         print(jobs)
-        return {"dry_run": True, "artifacts": jobs.planned()}
+        return {"dry_run": True, "artifacts": jobs.planned(), "warnings": list(jobs.notes)}
     return jobs.write_all()
 
 

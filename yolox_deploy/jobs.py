@@ -35,7 +35,8 @@ FEW_DETECTIONS = 10
 
 @dataclass(frozen=True)
 class Jobs:
-    """What is to be written, and what the artifacts have in common. specs: of each, with its target."""
+    """What is to be written, and what the artifacts have in common. specs: of each, with its target; notes: what the
+    user should know of the checkpoint."""
 
     model: nn.Module
     spec: ModelSpec  # of the checkpoint
@@ -44,6 +45,7 @@ class Jobs:
     options: ExportOptions
     accuracy: AccuracyCheck | None
     specs: Sequence[tuple[str, ModelSpec]]
+    notes: Sequence[str] = ()
 
     def planned(self) -> list[dict[str, Any]]:
         """Each artifact, as a dict, before it is written. replaces: whether one of the same name is there."""
@@ -100,10 +102,11 @@ class Jobs:
                 if len(self.specs) > 1:
                     print(f"error: {target} {spec.precision}: {what}", file=sys.stderr)
             results.append({**planned, "error": None, **outcome, "seconds": time.perf_counter() - start})
+        everything = {"artifacts": results, "warnings": list(self.notes)}
         if sentences:
             several = f"{len(sentences)} of {len(self.specs)} artifacts were not written."
-            raise NotPassed(several if len(self.specs) > 1 else sentences[0], {"artifacts": results})
-        return {"artifacts": results}
+            raise NotPassed(several if len(self.specs) > 1 else sentences[0], everything)
+        return everything
 
     def write(self, target: str, spec: ModelSpec) -> Artifact:
         if spec.precision != "int8":

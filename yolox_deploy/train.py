@@ -18,8 +18,9 @@ from .console import require, run
 from .data.dataset import MAX_LABELS, check_trainable, truncated
 from .data.open import decodable, open_dataset
 from .files import check_output_folder
+from .model.trained_with import NetworkOptions
 from .model.variants import VARIANTS, VariantName
-from .options import VARIANT, Json, check_positive
+from .options import VARIANT, ClassNames, Json, check_positive
 from .training.recipe import Recipe, RecipeName, check_recipe, recipe_for, scaled_to
 
 PrecisionName = Literal["fp32", "bf16", "fp16"]
@@ -77,6 +78,9 @@ class TrainConfig:
     """Start from the official weights of --model, downloaded once."""
     new_classes: bool = False
     """Start the class predictions anew where the weights know other classes than the data."""
+    class_names: ClassNames = None
+    """Classes of --weights that do not name them, in the order of their training: "coco", or a text file with one name
+    a line."""
     output: Path = Path("training")
     """Folder of this training."""
     resume: bool = False
@@ -113,6 +117,7 @@ class TrainConfig:
     json: Json = None
     """File for JSON, what results.json holds and {"folder", "best", "last"}; "-" is standard output, which then holds
     nothing else."""
+    network: Annotated[NetworkOptions, tyro.conf.arg(name="network")] = field(default_factory=NetworkOptions)
     hardware: Annotated[HardwareOptions, tyro.conf.arg(name="hardware")] = field(default_factory=HardwareOptions)
 
 

@@ -26,7 +26,7 @@ from yolox_deploy.data.open import open_dataset
 from yolox_deploy.data.shapes import shapes_images
 from yolox_deploy.doctor import cpu
 from yolox_deploy.files import check_output_file
-from yolox_deploy.options import ForeignOptions, Images, Json, check_positive
+from yolox_deploy.options import Images, Json, ModelOptions, check_positive
 
 from ..reference import find_weights, open_reference
 from .contenders import baseline_of, check_names, contenders_of
@@ -70,7 +70,7 @@ class CompareConfig:
     """File for all figures as JSON, {"reference", "baseline", "rows", "warnings", "machine", ...}; "-" is standard
     output, which then holds nothing else."""
     first: Annotated[ExportFirst, tyro.conf.arg(name="export")] = field(default_factory=ExportFirst)
-    foreign: Annotated[ForeignOptions, tyro.conf.arg(name="foreign ONNX")] = field(default_factory=ForeignOptions)
+    foreign: Annotated[ModelOptions, tyro.conf.arg(name="foreign ONNX")] = field(default_factory=ModelOptions)
 
 
 def check(config: CompareConfig) -> None:

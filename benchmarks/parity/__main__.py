@@ -24,7 +24,7 @@ from yolox_deploy.console import run
 from yolox_deploy.export import verification_images
 from yolox_deploy.files import check_output_file, write_text
 from yolox_deploy.json_output import NotPassed
-from yolox_deploy.options import ForeignOptions, Images, InputSize, Json
+from yolox_deploy.options import Images, InputSize, Json, ModelOptions
 
 from ..reference import open_reference
 from .checks import Examined, Result, examine
@@ -52,7 +52,7 @@ class ParityConfig:
     json: Json = None
     """File for JSON, {"passed", "reference", "images", "artifacts"}; "-" is standard output, which then holds nothing
     else."""
-    foreign: Annotated[ForeignOptions, tyro.conf.arg(name="foreign ONNX")] = field(default_factory=ForeignOptions)
+    foreign: Annotated[ModelOptions, tyro.conf.arg(name="foreign ONNX")] = field(default_factory=ModelOptions)
 
 
 def check(config: ParityConfig) -> None:
@@ -92,7 +92,7 @@ def to_dict(config: ParityConfig, images: int, examined: Sequence[Examined]) -> 
 def command(config: ParityConfig) -> dict[str, Any]:
     check(config)
     images = verification_images(config.images)
-    reference = open_reference(config.reference, config.foreign, config.input_size)
+    reference = open_reference(config.reference, config.foreign, config.input_size, images)
     if config.images is None:
         print(f"note     compared on {len(images)} generated images; --images DIR with your own proves more.")
     examined = []

@@ -14,6 +14,8 @@ from runtimes.errors import InvalidInput
 from yolox_deploy.files import replacing
 from yolox_deploy.model.safe_load import Damaged, safe_load
 from yolox_deploy.model.safe_save import is_whole, safe_save, save
+from yolox_deploy.model.trained_with import NetworkOptions, TrainedWith
+from yolox_deploy.model.variants import VARIANTS
 
 from .ema import ModelEMA
 from .history import EpochRecord
@@ -130,10 +132,24 @@ def resumable(folder: Path, meta: Mapping[str, Any]) -> tuple[Mapping[str, Any],
     Raises `InvalidInput` where there is none, or where it is of another training.
     """
     path, content, note = newest(folder)
-    for name, former, now in _differences(content, meta):
+    for name, former, now in _differences({**_unsaid(content), **content}, meta):
         option = name.replace("_", "-")
         raise InvalidInput(f"{path} cannot go on so: its {option} was {former}, and would be {now}.")
     return content, note
+
+
+def resumed_network(folder: Path, options: NetworkOptions) -> NetworkOptions:
+    """Activation and batch-norm eps of the training that goes on. Raises `InvalidInput` where options contradict it."""
+    path, content, _ = newest(folder)
+    own = {**_unsaid(content), **content}
+    known = TrainedWith(own["activation"], own["batch_norm_eps"]).joined(options.with_input(None), path)
+    return NetworkOptions(known.activation, known.batch_norm_eps)
+
+
+def _unsaid(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What a training had that does not note it: older ones had nothing else."""
+    official = TrainedWith().filled(VARIANTS[content["variant"]].activation)
+    return asdict(official)
 
 
 def newest(folder: Path) -> tuple[Path, Mapping[str, Any], str]:
