@@ -27,8 +27,8 @@ from .yolox import YOLOX
 MOST_IMAGES = 4
 
 # All of these are measured, in nats: benchmarks/results/2026-11-29-norm-check.md has the tables.
-# A distance over this is looked into. Right networks have 0.005 to 0.05 on images like those of their training and up to
-# 0.08 on others, wrong ones 0.11 and more.
+# A distance over this is looked into. Right networks have 0.005 to 0.05 on images like those of their training and up
+# to 0.08 on others, wrong ones 0.11 and more.
 SUSPICIOUS = 0.1
 # A cause is named where it brings the distance to this share, or less; the distance of the first layers alone to that
 # share, or less; and the latter to FITS or less. Right networks have at most 0.35 and 0.51 of what wrong ones have, and
@@ -78,9 +78,9 @@ class LayerNorm:
 class NormCheck:
     """How far what comes into the batch norms is from their statistics; true where it fits.
 
-    distance, first: of the network as it is; see `check_norms`, over all layers and the first ones. cause: what fits instead, None where nothing does or nothing
-    has to. tried: other networks and inputs, the nearest first; () where the network fits and none were. layers: all
-    batch norms, the worst first. images: how many were looked at.
+    distance, first: of the network as it is; see `check_norms`, over all layers and the first ones. cause: what fits
+    instead, None where nothing does or nothing has to. tried: other networks and inputs, the nearest first; () where
+    the network fits and none were. layers: all batch norms, the worst first. images: how many were looked at.
     """
 
     distance: float
