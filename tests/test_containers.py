@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,20 @@ def test_keys_that_fit_nothing_are_named(tmp_path: Path, read: Callable[..., Any
     assert "\n" not in str(caught.value)
     with pytest.raises(InvalidInput, match="x1b"):
         read({"\x1b[2J": torch.zeros(1)})
+
+
+@pytest.mark.parametrize("kind", ["dicts that hold themselves", "very many sets"])
+def test_a_trap_takes_no_time(kind: str, state: State, read: Callable[..., Any]) -> None:
+    if kind == "very many sets":
+        anchor = torch.zeros(1)
+        content: dict[str, Any] = {f"a{index}.head.cls_preds.0.weight": anchor for index in range(20_000)}
+    else:
+        content = {}
+        content |= {f"a{index}": content for index in range(5_000)}
+    start = time.perf_counter()
+    with pytest.raises(InvalidInput):
+        read(content)
+    assert time.perf_counter() - start < 20
 
 
 def other_files(folder: Path) -> dict[str, tuple[Path, str]]:

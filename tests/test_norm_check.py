@@ -208,7 +208,7 @@ def test_evaluate_says_what_it_assumes_and_warns(
     arguments = [str(official), "--data", str(data), "--split", "val", "--json", str(file)]
     assert evaluate.main(arguments) == 0
     error = capsys.readouterr().err
-    assert error.count("assumed, since m does not say: SiLU, batch-norm eps 0.001, BGR 0..255") == 1
+    assert error.count(f"assumed, since {official} does not say: SiLU, batch-norm eps 0.001, BGR 0..255") == 1
     assert "warning" not in error and json.loads(file.read_text())["warnings"] == []
     assert evaluate.main([*arguments, "--activation", "relu"]) == 0
     error = capsys.readouterr().err
@@ -225,7 +225,7 @@ def test_export_warns_before_anything_is_written_and_keeps_the_facts(
     assert export.main([*arguments, "--preprocessing", "legacy", "--dry-run", "--json", str(file)]) == 0
     error = capsys.readouterr().err
     assert error.count("--preprocessing official") == 1
-    assert error.count("assumed, since yolox-nano does not say: SiLU, batch-norm eps 0.001") == 1
+    assert error.count(f"assumed, since {official} does not say: SiLU, batch-norm eps 0.001") == 1
     assert "--preprocessing official" in json.loads(file.read_text())["warnings"][0]
     assert export.main([*arguments, "--batch-norm-eps", "1e-4"]) == 0
     spec = ModelSpec.read(tmp_path / "yolox-nano-onnx-fp32" / "spec.json")

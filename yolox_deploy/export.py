@@ -114,6 +114,8 @@ def open_trained(config: ExportConfig) -> TrainedModel:
     else:
         checkpoint = read_checkpoint(config.weights or download(config.model, config.dry_run))
         checkpoint.require(config.model, config.num_classes)
+        if config.weights is None:  # of the official weights, all is known
+            checkpoint = replace(checkpoint, trained_with=checkpoint.full)
         checkpoint = checkpoint.with_options(config.network.with_input(config.preprocessing))
         model = checkpoint.build()
     name = config.name or (f"{model.variant}-seeded" if config.seeded else model.variant)

@@ -16,7 +16,7 @@ from runtimes.detector import Detector
 from runtimes.errors import InvalidInput
 from runtimes.foreign import Preprocessing, foreign_spec
 from runtimes.load import load, model_file
-from runtimes.spec import ModelSpec
+from runtimes.spec import ModelSpec, is_name
 from runtimes.trt_engine import LIBRARIES
 
 from .model.trained_with import NetworkOptions, TrainedWith
@@ -104,7 +104,8 @@ def check_same_names(given: Sequence[str], own: Sequence[str], path: Path) -> No
 
 def few(names: Sequence[str]) -> str:
     """The first names of a list, for a message."""
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    shown = [name if is_name(name) else ascii(name) for name in names[:3]]  # some would steer the terminal
+    return ", ".join(shown) + (", ..." if len(names) > 3 else "")
 
 
 def default_class_names(num_classes: int) -> tuple[tuple[str, ...], tuple[int, ...]]:

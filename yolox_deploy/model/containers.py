@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from torch import Tensor
@@ -18,7 +19,7 @@ from runtimes.spec import is_name
 
 # A key that every YOLOX has, in the official and in mmdetection's layout. What stands before it is a wrapper's prefix.
 OFFICIAL, MMDETECTION = "head.cls_preds.0.weight", "bbox_head.multi_level_conv_cls.0.weight"
-DEEPEST = 4  # dicts in dicts
+DEEPEST, MOST = 4, 16  # dicts in dicts, and sets of weights: a file may be a trap, its dicts may hold themselves
 
 # Words in keys and prefixes that say which set of weights of a training it is.
 EMA_WORDS = {"ema", "ema_model", "model_ema", "ema_state_dict", "state_dict_ema", "model_state_dict_ema", "teacher"}
@@ -54,8 +55,7 @@ def find_weights(content: Mapping[Any, Any]) -> list[Weights]:
 
     mmdetection's plain ones come before its `ema_state_dict`: see `describe_weights`.
     """
-    found = [*_search(content, (), DEEPEST)]
-    return sorted(found, key=_rank)
+    return sorted(islice(_search(content, (), set()), MOST), key=_rank)
 
 
 def _rank(weights: Weights) -> int:
@@ -63,7 +63,8 @@ def _rank(weights: Weights) -> int:
     return 2 if weights.words & RAW_WORDS else 0 if averaged else 1
 
 
-def _search(content: Mapping[Any, Any], keys: tuple[str, ...], depth: int) -> Iterator[Weights]:
+def _search(content: Mapping[Any, Any], keys: tuple[str, ...], seen: set[int]) -> Iterator[Weights]:
+    seen.add(id(content))
     tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
     for key in tensors:
         for anchor in (OFFICIAL, MMDETECTION):
@@ -72,8 +73,8 @@ def _search(content: Mapping[Any, Any], keys: tuple[str, ...], depth: int) -> It
                 own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
                 yield Weights(keys, prefix, own, anchor == MMDETECTION)
     for key, value in content.items():
-        if isinstance(key, str) and isinstance(value, Mapping) and depth > 0:
-            yield from _search(value, (*keys, key), depth - 1)
+        if isinstance(key, str) and isinstance(value, Mapping) and id(value) not in seen and len(keys) < DEEPEST:
+            yield from _search(value, (*keys, key), seen)
 
 
 def describe_weights(content: Mapping[Any, Any], found: Sequence[Weights]) -> tuple[str, str]:

@@ -27,23 +27,25 @@ from .yolox import YOLOX
 class TrainedModel:
     """A model in eval mode, and the spec of the reference: any batch, boxes not decoded.
 
-    notes: what the user should know of it, in sentences. assumed: what was, since the file does not say it, in words.
+    source: its file, or its name. notes: what the user should know of it, in sentences. assumed: what was, since the
+    file does not say it, in words.
     """
 
     model: YOLOX
     spec: ModelSpec
+    source: str = ""
     notes: tuple[str, ...] = ()
     assumed: str = ""
 
     def checked(self, images: Sequence[Image]) -> TrainedModel:
         """The same, with a note where the batch norms do not fit what comes in (see `check_norms`)."""
         check = check_norms(self.model, self.spec, images) if len(images) else True
-        return self if check else replace(self, notes=(*self.notes, f"{self.spec.name}: {check}."))
+        return self if check else replace(self, notes=(*self.notes, f"{self.source}: {check}."))
 
     def say(self) -> None:
         """Print to standard error what was assumed, and the notes, a line each."""
         if self.assumed:
-            print(f"assumed, since {self.spec.name} does not say: {self.assumed}", file=sys.stderr, flush=True)
+            print(f"assumed, since {self.source} does not say: {self.assumed}", file=sys.stderr, flush=True)
         for note in self.notes:
             print(f"warning: {note}", file=sys.stderr, flush=True)
 
@@ -82,7 +84,8 @@ def describe(
         **PREPROCESSING[known or "official"],
     )
     notes, assumed = (checkpoint.notes, checkpoint.assumed) if checkpoint else ((), "")
-    return TrainedModel(model, spec, notes, assumed)
+    source = str(checkpoint.path) if checkpoint else spec.name
+    return TrainedModel(model, spec, source, notes, assumed)
 
 
 def named(

@@ -20,11 +20,8 @@ PREPROCESSING_WORDS = {"official": "BGR 0..255", "legacy": "RGB, ImageNet mean a
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """What a checkpoint was trained with, where its file does not say. Other values fit the same tensors, and detect
-    something else.
-
-    Raises `InvalidInput` for an eps out of range.
-    """
+    """What a checkpoint was trained with, where its file does not say: other values fit the same tensors, and detect
+    something else."""
 
     activation: Activation | None = None
     """Activation of the checkpoint's network, official `Exp.act`; unset, what the file says, else silu (Darknet-53:

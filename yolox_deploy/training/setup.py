@@ -128,7 +128,7 @@ def make_model(config: TrainConfig, training: Dataset) -> YOLOX:
 
 def check_start(checkpoint: Checkpoint, training: Dataset) -> None:
     """Say on standard error what is assumed of the weights, and whether their batch norms fit the training images."""
-    trained = describe(checkpoint.build(), checkpoint, checkpoint.path.name)
+    trained = describe(checkpoint.build(), checkpoint)
     with contextlib.suppress(InvalidInput):  # of an image that cannot be read, which the training reports
         trained = trained.checked(training.read_images())
     trained.say()
