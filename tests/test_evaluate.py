@@ -63,7 +63,7 @@ def test_ap_is_the_official_one_from_pytorch_onnx_and_a_foreign_file(
         "foreign": [*foreign, "--preprocessing", "official"],
     }
     figures = {name: ap_of(arguments, shared, tmp_path / f"{name}.json") for name, arguments in sources.items()}
-    assert all(list(found) == FIGURES for found in figures.values())
+    assert all(list(found)[:12] == FIGURES for found in figures.values())
     aps = [found["AP"] for found in figures.values()]
     assert all(abs(ap - OFFICIAL_AP) < 0.0005 for ap in aps), aps
     assert max(aps) - min(aps) < 0.0005

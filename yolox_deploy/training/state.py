@@ -148,8 +148,8 @@ def resumed_network(folder: Path, options: NetworkOptions) -> NetworkOptions:
 
 def _unsaid(content: Mapping[str, Any]) -> dict[str, Any]:
     """What a training had that does not note it: older ones had nothing else."""
-    official = TrainedWith().filled(VARIANTS[content["variant"]].activation)
-    return asdict(official)
+    variant = content.get("variant")
+    return asdict(TrainedWith().filled(VARIANTS[variant].activation if variant in VARIANTS else "silu"))
 
 
 def newest(folder: Path) -> tuple[Path, Mapping[str, Any], str]:
