@@ -22,6 +22,8 @@ from .trained_with import TrainedWith
 from .variants import STRIDES, VARIANTS
 from .yolox import YOLOX
 
+_SAID: set[str] = set()  # a command may open a checkpoint many times
+
 
 @dataclass(frozen=True)
 class TrainedModel:
@@ -43,11 +45,12 @@ class TrainedModel:
         return self if check else replace(self, notes=(*self.notes, f"{self.source}: {check}."))
 
     def say(self) -> None:
-        """Print to standard error what was assumed, and the notes, a line each."""
-        if self.assumed:
-            print(f"assumed, since {self.source} does not say: {self.assumed}", file=sys.stderr, flush=True)
-        for note in self.notes:
-            print(f"warning: {note}", file=sys.stderr, flush=True)
+        """Print to standard error what was assumed, and the notes, a line each; in one process, each line once."""
+        assumed = [f"assumed, since {self.source} does not say: {self.assumed}"] if self.assumed else []
+        for line in (*assumed, *(f"warning: {note}" for note in self.notes)):
+            if line not in _SAID:
+                _SAID.add(line)
+                print(line, file=sys.stderr, flush=True)
 
 
 def describe(
