@@ -29,10 +29,10 @@ from runtimes.json_file import json_text
 from runtimes.preprocess import Image
 from runtimes.spec import ModelSpec, Precision
 from runtimes.trt_engine import LIBRARIES, EngineInfo
+from yolox_deploy.artifact_spec import RAW_TARGETS
 from yolox_deploy.console import run
 from yolox_deploy.data.shapes import shapes_images
 from yolox_deploy.export import Target
-from yolox_deploy.graph_options import RAW_TARGETS
 from yolox_deploy.model.open import TrainedModel, describe
 from yolox_deploy.model.seeded import seeded_model
 from yolox_deploy.model.variants import VARIANTS, VariantName

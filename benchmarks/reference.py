@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from runtimes.errors import InvalidInput, UserError
 from runtimes.load import is_checkpoint
+from runtimes.preprocess import Image
 from runtimes.runtime import Runtime
 from yolox_deploy.console import require
-from yolox_deploy.options import ForeignOptions, open_artifact, third_party_options
+from yolox_deploy.options import ForeignOptions, ModelOptions, open_artifact, third_party_options
 
 
 def check_wanted(foreign: ForeignOptions, models: Sequence[Path]) -> None:
@@ -33,19 +34,23 @@ def check_wanted(foreign: ForeignOptions, models: Sequence[Path]) -> None:
     )
 
 
-def open_reference(path: Path, foreign: ForeignOptions, input_size: tuple[int, int] | None = None) -> Runtime:
+def open_reference(
+    path: Path, foreign: ModelOptions, input_size: tuple[int, int] | None = None, images: Sequence[Image] = ()
+) -> Runtime:
     """A runtime of any batch for a checkpoint or an artifact.
 
-    foreign: what the file itself does not say. input_size: (height, width), of checkpoints only. Raises `InvalidInput`
-    for an artifact with NMS or TopK in the graph, which hides the anchors that it drops.
+    foreign: what the file itself does not say. input_size: (height, width), of checkpoints only. images: on which the
+    batch norms of a checkpoint are checked. Raises `InvalidInput` for an artifact with NMS or TopK in the graph, which
+    hides the anchors that it drops.
     """
     if is_checkpoint(path):
         require("torch")
         from yolox_deploy.model.open import open_checkpoint
 
-        return open_checkpoint(path, foreign, input_size, "cpu", None)
+        return open_checkpoint(path, foreign, input_size, "cpu", None, images)
     if input_size is not None:
         raise InvalidInput("--input-size is for checkpoints; an artifact has its own.")
+    foreign.network.refuse_for(path)
     given = foreign if third_party_options(path, foreign) else ForeignOptions()
     runtime = open_artifact(path, given, 1.0, None, None).runtime
     if runtime.spec.nms or runtime.spec.topk:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,9 +20,11 @@ class TorchRuntime:
     """Runs any module that maps (N, 3, H, W) float32 to raw predictions (N, A, 5 + C), logits for the scores.
 
     Its spec is the given one with what only concerns a written file undone: any batch, float input, boxes not decoded.
+    notes: what the user should know of the model, in sentences.
     """
 
-    def __init__(self, model: nn.Module, spec: ModelSpec, device: str = "cpu") -> None:
+    def __init__(self, model: nn.Module, spec: ModelSpec, device: str = "cpu", notes: Sequence[str] = ()) -> None:
+        self.notes = tuple(notes)
         self.spec = replace(spec, batch=None, decoded=False, nms=None, topk=None, uint8_input=False, precision="fp32")
         self.device = torch.device(device)
         self._model: nn.Module | None = model.eval().to(self.device)

@@ -14,6 +14,7 @@ from .json_file import json_object, json_text, read_json_object
 ChannelOrder = Literal["BGR", "RGB"]
 Normalization = Literal["imagenet"]
 Precision = Literal["fp32", "fp16", "int8"]
+Activation = Literal["silu", "relu", "lrelu"]  # the official names; lrelu: leaky ReLU of slope 0.1
 
 
 # What a spec file has to say, though the class has defaults: a guess would show only as wrong boxes.
@@ -71,6 +72,8 @@ class ModelSpec:
     topk: int | None = None
     uint8_input: bool = False
     source_sha256: str = ""  # of the checkpoint that the artifact was made from
+    activation: Activation | None = None  # of the network that was exported; None: not known. Nothing depends on it
+    batch_norm_eps: float | None = None  # the same
 
     def __post_init__(self) -> None:
         if self.category_ids == () and isinstance(self.class_names, tuple):
@@ -157,6 +160,8 @@ def _check(spec: ModelSpec) -> None:
         "topk": spec.topk is None or _integers((spec.topk,)),
         "uint8_input": isinstance(spec.uint8_input, bool),
         "source_sha256": isinstance(spec.source_sha256, str),
+        "activation": spec.activation in (None, "silu", "relu", "lrelu"),
+        "batch_norm_eps": spec.batch_norm_eps is None or is_eps(spec.batch_norm_eps),
     }
     for name, holds in rules.items():
         if not holds:
@@ -190,6 +195,11 @@ def is_name(text: str) -> bool:
     return 0 < len(text) <= LONGEST_NAME and not any(
         unicodedata.category(sign) in STEERING or unicodedata.bidirectional(sign) in TURNING for sign in text
     )
+
+
+def is_eps(value: Any) -> bool:
+    """Whether a value can be the eps of a batch norm: a number over 0, and at most 1."""
+    return type(value) in (int, float) and 0 < value <= 1
 
 
 def _integers(values: tuple[int, ...]) -> bool:

@@ -56,7 +56,7 @@ def test_options_have_boxes_by_what_they_are_about(
     assert main(monkeypatch, "train", "--model", "yolox-nano", "--help") == 0
     printed = capsys.readouterr().out
     boxes = re.findall(r"^\W{1,3}((?:\w+ )?options) ", printed, re.MULTILINE)  # a title, however its box is drawn
-    assert boxes == ["options", "recipe options", "augmentation options", "hardware options"]
+    assert boxes == ["options", "recipe options", "augmentation options", "network options", "hardware options"]
     assert re.search(r"--mixup FLOAT .*\n.*\(default: 0.0\)", printed)  # the model's own
     assert re.search(r"--no-channels-last +\W?$", printed, re.MULTILINE) and "--channels-last" not in printed.replace(
         "--no-channels", ""

@@ -24,7 +24,7 @@ from exporters.report import TOLERANCES, ParityReport
 from runtimes import InvalidInput, ModelSpec
 from yolox_deploy.data.shapes import write_images
 from yolox_deploy.model.yolox import YOLOX
-from yolox_deploy.options import ForeignOptions
+from yolox_deploy.options import ModelOptions
 
 ALL = ["load", "spec", "run", "tensors", "detections", "boxes", "scores"]
 
@@ -361,7 +361,7 @@ def test_a_reference_that_hides_anchors_is_refused(planted: Callable[[Change], P
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("benchmarks.reference.open_artifact", lambda *_: type("Opened", (), {"runtime": Fewer()})())
         with pytest.raises(InvalidInput, match="drops anchors in its graph"):
-            open_reference(Path("model.onnx"), ForeignOptions())
+            open_reference(Path("model.onnx"), ModelOptions())
 
 
 def test_nothing_to_compare(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,16 @@ def test_json_round_trip() -> None:
     assert ModelSpec.from_json(spec.to_json()) == spec
 
 
+def test_what_the_network_was_is_optional() -> None:
+    """A spec from before these fields loads, and they are kept where they are there."""
+    content = json.loads(SPEC.to_json())
+    for name in ("activation", "batch_norm_eps"):
+        assert content.pop(name) is None
+    assert ModelSpec.from_dict(content) == SPEC
+    known = replace(SPEC, activation="relu", batch_norm_eps=1e-5)
+    assert ModelSpec.from_json(known.to_json()) == known
+
+
 def test_anchors_and_default_ids() -> None:
     assert SPEC.num_anchors == 8 * 12 + 4 * 6 + 2 * 3
     assert SPEC.category_ids == (1, 2)
@@ -36,6 +46,9 @@ def test_anchors_and_default_ids() -> None:
         ("batch", True, "batch"),
         ("batch", 1025, "batch"),
         ("precision", "fp8", "precision"),
+        ("activation", "mish", "activation"),
+        ("batch_norm_eps", 0.0, "batch_norm_eps"),
+        ("batch_norm_eps", True, "batch_norm_eps"),
         ("name", "", "name"),
         ("name", "../model", "name"),
         ("name", "a\\b", "name"),

@@ -396,10 +396,14 @@ def test_one_process_that_fails_ends_all(squares: Path, tmp_path: Path) -> None:
 def test_an_official_checkpoint_of_the_same_number_of_classes(
     squares: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The official trainer notes no class names."""
+    """The official trainer notes no class names: their order is that of the data only where the user says so."""
     torch.save({"model": safe_load(trained / "best.pth")["model"]}, tmp_path / "official.pth")
-    assert run(squares, tmp_path / "run", *ONE_EPOCH, "--weights", str(tmp_path / "official.pth")) == 0
-    assert "names no classes: taken to be those of the data" in capsys.readouterr().out
+    options = [*ONE_EPOCH, "--weights", str(tmp_path / "official.pth")]
+    assert run(squares, tmp_path / "run", *options) == 1
+    assert "does not say which its 2 classes are: --class-names FILE" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "names.txt").write_text("Blue\nred\n")
+    assert run(squares, tmp_path / "run", *options, "--class-names", str(tmp_path / "names.txt")) == 0
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from runtimes.detections import Detections
 from runtimes.detector import Detector
 from runtimes.errors import InvalidInput
 from runtimes.load import is_checkpoint
+from runtimes.preprocess import Image
 
 from .categories import Categories, check_classes, common_classes, match_categories
 from .console import require, run
@@ -23,7 +24,7 @@ from .data.open import open_evaluable
 from .evaluator import CocoFigures, class_table, coco_evaluation
 from .files import check_output_file
 from .model_argument import FirstModel, ModelOption, find_model, one_model
-from .options import ForeignOptions, InputSize, Json, check_positive, check_thresholds, open_artifact
+from .options import InputSize, Json, ModelOptions, check_positive, check_thresholds, open_artifact
 from .results import write_results
 
 TYPE_NEXT = "yolox-deploy evaluate MODEL --data PATH, with an artifact, a checkpoint or a variant's name"
@@ -67,7 +68,7 @@ class EvaluateConfig:
     """File for JSON, {"AP", "AP50", ..., "images", "classes": [{"name", "category_id", "images", "objects", "AP",
     "AP50"}], "warnings"}; AP and AR as fractions, 0 to 1, and -1 where there are no such objects, as COCO has it
     (printed: points, 0 to 100, and "-"). "-" is standard output, which then holds nothing else."""
-    foreign: Annotated[ForeignOptions, tyro.conf.arg(name="foreign ONNX")] = field(default_factory=ForeignOptions)
+    foreign: Annotated[ModelOptions, tyro.conf.arg(name="foreign ONNX")] = field(default_factory=ModelOptions)
 
 
 def evaluate(detector: Detector, dataset: Dataset, batch: int = 1) -> CocoFigures:
@@ -97,13 +98,14 @@ def write_detections(path: Path, dataset: Dataset, found: Sequence[Detections], 
     write_results(path, zip(found, image_ids, strict=True), common.category_ids, common.class_names)
 
 
-def open_model(config: EvaluateConfig, model: Path) -> Detector:
-    """The detector for an artifact or a checkpoint."""
+def open_model(config: EvaluateConfig, model: Path, images: Sequence[Image] = ()) -> Detector:
+    """The detector for an artifact or a checkpoint, whose batch norms are checked on some of the images."""
     if not is_checkpoint(model):
         if config.input_size is not None:
             raise InvalidInput("--input-size is for checkpoints; an artifact has its own.")
         if config.device != "cpu":
             raise InvalidInput("--device is for checkpoints.")
+        config.foreign.network.refuse_for(model)
         return open_artifact(
             model,
             config.foreign,
@@ -118,7 +120,7 @@ def open_model(config: EvaluateConfig, model: Path) -> Detector:
     from .model.open import open_checkpoint
 
     return Detector(
-        open_checkpoint(model, config.foreign, config.input_size, config.device, config.threads),
+        open_checkpoint(model, config.foreign, config.input_size, config.device, config.threads, images),
         config.score_threshold,
         config.nms_threshold,
     )
@@ -132,8 +134,8 @@ def command(config: EvaluateConfig) -> dict[str, Any]:
         check_output_file(config.detections, "--detections")
     model = find_model(one_model(config.model, *config.weights, type_next=TYPE_NEXT))
     dataset = open_evaluable(config.data, () if config.split is None else (config.split,))
-    with open_model(config, model) as detector:
-        warnings = check_classes(detector.spec, dataset)
+    with open_model(config, model, dataset.read_images()) as detector:
+        warnings = (*getattr(detector.runtime, "notes", ()), *check_classes(detector.spec, dataset))
         categories = match_categories(detector.spec, dataset)
         found = detect_all(detector, dataset, config.batch)
     evaluation = coco_evaluation(dataset, found, categories)

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from exporters.options import ExportOptions, TensorRTOptions
+from exporters.options import ExportOptions, GraphOptions, TensorRTOptions
 from runtimes.errors import InvalidInput
 from runtimes.foreign import Preprocessing
 from runtimes.spec import Precision
 
+from .artifact_spec import RAW_TARGETS, artifact_spec
 from .console import require, run
 from .data.open import open_evaluable
 from .files import check_output_folder
-from .graph_options import RAW_TARGETS, GraphOptions, artifact_spec
+from .model.trained_with import NetworkOptions
 from .model.variants import VariantName
 from .model_argument import FirstModel, find_checkpoint, variant_and_weights
 from .options import VARIANT, ClassNames, Images, InputSize, Json, check_positive
@@ -79,8 +80,9 @@ class ExportConfig:
     """Name of the model in the artifact; unset, the variant's."""
     class_names: ClassNames = None
     """Class names: "coco", or a text file with one name a line; unset, the checkpoint's, or COCO's where it has 80."""
-    preprocessing: Preprocessing = "official"
-    """How the model was trained: official (BGR, 0..255) or legacy (release 0.0.1: RGB, ImageNet mean and std)."""
+    preprocessing: Preprocessing | None = None
+    """How the model was trained: official (BGR, 0..255) or legacy (release 0.0.1: RGB, ImageNet mean and std); unset,
+    what the checkpoint says, else official."""
     num_classes: int | None = None
     """Refuse weights with another number of classes."""
     seeded: bool = False
@@ -90,6 +92,7 @@ class ExportConfig:
     json: Json = None
     """File for JSON, {"artifacts": [{"target", "precision", "folder", "passed", "error", "bytes", "seconds", "parity",
     ...}], "verification", "calibration", "warnings"}; "-" is standard output, which then holds nothing else."""
+    network: Annotated[NetworkOptions, tyro.conf.arg(name="checkpoint")] = field(default_factory=NetworkOptions)
     graph: GraphOptions = field(default_factory=GraphOptions)
     tensorrt: Annotated[TensorRTOptions, tyro.conf.arg(name="TensorRT")] = field(default_factory=TensorRTOptions)
 
@@ -104,10 +107,17 @@ def open_trained(config: ExportConfig) -> TrainedModel:
     if config.seeded:
         if config.weights is not None:
             raise InvalidInput("--seeded and --weights exclude each other.")
+        if config.network.given:
+            raise InvalidInput(
+                "--activation and --batch-norm-eps are for checkpoints: leave out one of them or --seeded."
+            )
         model = seeded_model(config.model or "yolox-nano", config.num_classes or 80)
     else:
         checkpoint = read_checkpoint(config.weights or find_checkpoint(str(config.model), config.dry_run))
         checkpoint.require(config.model, config.num_classes)
+        if config.weights is None:  # of the official weights, all is known
+            checkpoint = replace(checkpoint, trained_with=checkpoint.full)
+        checkpoint = checkpoint.with_options(config.network.with_input(config.preprocessing))
         model = checkpoint.build()
     name = config.name or (f"{model.variant}-seeded" if config.seeded else model.variant)
     return describe(model, checkpoint, name, config.input_size, config.class_names, config.preprocessing)
@@ -172,6 +182,9 @@ def plan(config: ExportConfig) -> Jobs:
     dataset = None if config.data is None else open_evaluable(config.data, splits, read_all=config.dry_run)
     given, calibration = find_export_images(config, dataset)
     trained = open_trained(config)
+    if not config.seeded:  # seeded weights were trained on nothing
+        trained = trained.checked(given.images)
+        trained.say()
     warnings = () if dataset is None else check_classes(trained.spec, dataset)
     batch = None if config.batch == "dynamic" else config.batch
     specs = [
@@ -204,6 +217,7 @@ def plan(config: ExportConfig) -> Jobs:
         options=options,
         accuracy=accuracy,
         specs=tuple(specs),
+        notes=(*trained.notes, *warnings),
     )
 
 

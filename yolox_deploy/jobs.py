@@ -39,7 +39,7 @@ class Jobs:
     """What is to be written, and what the artifacts have in common. specs: of each, with its target.
 
     verification: the images that all are verified on; in a dry run, those among which `verify_count` are chosen.
-    calibration: what int8 is calibrated on, None without int8.
+    calibration: what int8 is calibrated on, None without int8. notes: what the user should know of the checkpoint.
     """
 
     model: nn.Module
@@ -51,6 +51,7 @@ class Jobs:
     options: ExportOptions
     accuracy: AccuracyCheck | None
     specs: Sequence[tuple[str, ModelSpec]]
+    notes: Sequence[str] = ()
 
     def planned(self) -> list[dict[str, Any]]:
         """Each artifact, as a dict, before it is written. replaces: whether one of the same name is there."""
@@ -74,7 +75,7 @@ class Jobs:
         return {
             "verification": verified,
             "calibration": None if found is None else {"images": len(found), "source": found.source},
-            "warnings": [] if found is None or not found.warning else [found.warning],
+            "warnings": [*self.notes, *([found.warning] if found is not None and found.warning else [])],
         }
 
     def __str__(self) -> str:
@@ -120,11 +121,12 @@ class Jobs:
                 if len(self.specs) > 1:
                     print(f"error: {target} {spec.precision}: {what}", file=sys.stderr)
             results.append({**planned, "error": None, **outcome, "seconds": time.perf_counter() - start})
+        everything = {"artifacts": results, **self.images_used()}
         if sentences:
             several = f"{len(sentences)} of {len(self.specs)} artifacts were not written."
             several = several if len(self.specs) > 1 else sentences[0]
-            raise NotPassed(several, {"artifacts": results, **self.images_used()})
-        return {"artifacts": results, **self.images_used()}
+            raise NotPassed(several, everything)
+        return everything
 
     def write(self, target: str, spec: ModelSpec) -> Artifact:
         if spec.precision != "int8":

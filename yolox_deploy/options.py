@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
-from runtimes.coco import COCO_CATEGORY_IDS, COCO_CLASS_NAMES
+from runtimes.coco import COCO_CATEGORY_IDS, COCO_CLASS_NAMES, category_ids
 from runtimes.cores import usable_cores
 from runtimes.detector import Detector
 from runtimes.errors import InvalidInput, MissingSpec
 from runtimes.foreign import Preprocessing, foreign_spec
 from runtimes.load import load, model_file
-from runtimes.spec import ModelSpec
+from runtimes.spec import ModelSpec, is_name
 from runtimes.trt_engine import LIBRARIES
+
+from .model.trained_with import NetworkOptions, TrainedWith
 
 # For many images: each stream has memory of its own, and a few threads for one image are nearly as good as a stream.
 MOST_STREAMS, GPU_STREAMS = 8, 2
@@ -46,11 +49,23 @@ class ForeignOptions:
         return any(value is not None for value in (self.spec, self.preprocessing, self.class_names))
 
 
+@dataclass(frozen=True)
+class ModelOptions(ForeignOptions):
+    """For ONNX files that carry no spec, and for checkpoints."""
+
+    network: Annotated[NetworkOptions, tyro.conf.arg(name="checkpoint")] = field(default_factory=NetworkOptions)
+
+    @property
+    def trained_with(self) -> TrainedWith:
+        """What the options say of a checkpoint."""
+        return self.network.with_input(self.preprocessing)
+
+
 def read_class_names(argument: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Names and category ids from "coco" or a text file.
 
-    The ids of a file's names are 1, 2, 3 and so on, unless they are COCO's. Raises `InvalidInput` for no names, or
-    equal ones.
+    The ids of a file's names are 1, 2, 3 and so on, unless the names are COCO's (see `category_ids`). Raises
+    `InvalidInput` for no names, or equal ones.
     """
     if argument == "coco":
         return COCO_CLASS_NAMES, COCO_CATEGORY_IDS
@@ -66,7 +81,31 @@ def read_class_names(argument: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise InvalidInput(f"--class-names {argument} holds {twice!r} twice.")
-    return names, COCO_CATEGORY_IDS if names == COCO_CLASS_NAMES else tuple(range(1, len(names) + 1))
+    return names, category_ids(names)
+
+
+def same_name(one: str, other: str) -> bool:
+    """Whether two class names are equal up to letter case and spaces."""
+    return "".join(one.split()).casefold() == "".join(other.split()).casefold()
+
+
+def check_same_names(given: Sequence[str], own: Sequence[str], path: Path) -> None:
+    """Raise `InvalidInput`, with the first difference, where `--class-names` contradict what a file names."""
+    if len(given) != len(own):
+        what = f"names {len(own)} classes ({few(own)}), and --class-names {len(given)} ({few(given)})"
+    else:
+        pairs = enumerate(zip(own, given, strict=True))
+        difference = next(((at, *pair) for at, pair in pairs if not same_name(*pair)), None)
+        if difference is None:
+            return
+        what = f"names class {difference[0]} {difference[1]!r}, and --class-names {difference[2]!r}"
+    raise InvalidInput(f"{path} {what}: leave --class-names out.")
+
+
+def few(names: Sequence[str]) -> str:
+    """The first names of a list, for a message."""
+    shown = [name if is_name(name) else ascii(name) for name in names[:3]]  # some would steer the terminal
+    return ", ".join(shown) + (", ..." if len(names) > 3 else "")
 
 
 def default_class_names(num_classes: int) -> tuple[tuple[str, ...], tuple[int, ...]]:

@@ -20,9 +20,10 @@ from .console import require, run
 from .data.dataset import MAX_LABELS, check_trainable, truncated
 from .data.open import check_readable, decodable, open_dataset
 from .files import check_output_folder
+from .model.trained_with import NetworkOptions
 from .model.variants import VARIANTS, VariantName
 from .model_argument import FirstModel, variant_and_weights, variant_in
-from .options import VARIANT, Json, check_positive
+from .options import VARIANT, ClassNames, Json, check_positive
 from .parsing import parse
 from .training.recipe import Recipe, RecipeName, check_recipe, recipe_for, scaled_to, shortened_to, shortening
 
@@ -84,6 +85,9 @@ class TrainConfig:
     """Start from the official weights of --model, downloaded once."""
     new_classes: bool = False
     """Start the class predictions anew where the weights know other classes than the data."""
+    class_names: ClassNames = None
+    """Classes of --weights that do not name them, in the order of their training: "coco", or a text file with one name
+    a line."""
     output: Path = Path("training")
     """Folder of this training."""
     resume: bool = False
@@ -120,6 +124,7 @@ class TrainConfig:
     json: Json = None
     """File for JSON, what results.json holds and {"folder", "best", "last"}; "-" is standard output, which then holds
     nothing else."""
+    network: Annotated[NetworkOptions, tyro.conf.arg(name="network")] = field(default_factory=NetworkOptions)
     hardware: Annotated[HardwareOptions, tyro.conf.arg(name="hardware")] = field(default_factory=HardwareOptions)
 
 

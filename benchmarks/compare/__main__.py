@@ -25,7 +25,7 @@ from yolox_deploy.data.open import open_evaluable
 from yolox_deploy.doctor import cpu
 from yolox_deploy.files import check_output_file
 from yolox_deploy.model_argument import ModelOption, find_checkpoint, find_model, one_model
-from yolox_deploy.options import ForeignOptions, Images, Json, check_positive
+from yolox_deploy.options import Images, Json, ModelOptions, check_positive
 from yolox_deploy.verification import GivenImages, given_images
 
 from ..reference import check_wanted, open_reference
@@ -74,7 +74,7 @@ class CompareConfig:
     """File for all of it as JSON, {"reference", "baseline", "rows", "warnings", "machine", ...}, AP and AP_drop as
     fractions (printed: points, 0 to 100); "-" is standard output, which then holds nothing else."""
     first: Annotated[ExportFirst, tyro.conf.arg(name="export")] = field(default_factory=ExportFirst)
-    foreign: Annotated[ForeignOptions, tyro.conf.arg(name="foreign ONNX")] = field(default_factory=ForeignOptions)
+    foreign: Annotated[ModelOptions, tyro.conf.arg(name="foreign ONNX")] = field(default_factory=ModelOptions)
 
 
 def check(config: CompareConfig) -> None:

@@ -25,7 +25,7 @@ from yolox_deploy.categories import match_categories
 from yolox_deploy.data.dataset import Dataset
 from yolox_deploy.evaluate import detect_all
 from yolox_deploy.evaluator import coco_evaluation
-from yolox_deploy.options import ForeignOptions
+from yolox_deploy.options import ModelOptions
 from yolox_deploy.verification import choose_images, evenly
 
 from ..machine import describe_machine, warnings
@@ -55,8 +55,9 @@ def gather(task: Task, start: float) -> tuple[Comparison, list[WorstImage]]:
     """Measure all. start: when the work began, by `time.perf_counter`."""
     machine, doubts = describe_machine(), list[str]()
     size = task.specs[task.baseline].input_size
-    standard, gflops = open_standard(task.reference, task.foreign, size)
+    standard, gflops = open_standard(task.reference, task.foreign, size, task.images)
     check_same_classes({"--reference": standard.spec, **task.specs}, task.dataset)
+    doubts += getattr(standard.runtime, "notes", ())
     truth = measure_accuracy(standard, task.dataset)
     score = max(TOLERANCES[spec.precision].alone_score for spec in task.specs.values())
     some = choose_images(standard.runtime, task.images, task.parity_images, score)
@@ -118,7 +119,9 @@ def gather(task: Task, start: float) -> tuple[Comparison, list[WorstImage]]:
     )
 
 
-def open_standard(path: Path, foreign: ForeignOptions, size: tuple[int, int]) -> tuple[Detector, float | None]:
+def open_standard(
+    path: Path, foreign: ModelOptions, size: tuple[int, int], images: Sequence[Image] = ()
+) -> tuple[Detector, float | None]:
     """The reference at the score threshold of AP, and the billions of operations of its convolutions, if known.
 
     A checkpoint runs at any size, (height, width); raises `InvalidInput` for an artifact that has another.
@@ -126,7 +129,7 @@ def open_standard(path: Path, foreign: ForeignOptions, size: tuple[int, int]) ->
     if is_checkpoint(path):
         from yolox_deploy.model.checkpoint import read_checkpoint
 
-        runtime = open_reference(path, foreign, size)
+        runtime = open_reference(path, foreign, size, images)
         return Detector(runtime, SCORE_THRESHOLD), convolution_gflops(read_checkpoint(path).build(), *size)
     runtime = open_reference(path, foreign)
     if runtime.spec.input_size != size:

@@ -16,7 +16,7 @@ from runtimes.trt_engine import LIBRARIES
 from yolox_deploy.accuracy import SCORE_THRESHOLD
 from yolox_deploy.categories import check_classes, match_categories
 from yolox_deploy.data.dataset import Dataset
-from yolox_deploy.options import ForeignOptions
+from yolox_deploy.options import ModelOptions
 
 from .speed import Contender, SpeedPlan
 
@@ -30,7 +30,7 @@ class Task:
     specs: Mapping[str, ModelSpec]
     baseline: str
     reference: Path
-    foreign: ForeignOptions  # what the reference does not say of itself
+    foreign: ModelOptions  # what the reference does not say of itself
     dataset: Dataset | None
     images: Sequence[Image]
     source: str

@@ -31,8 +31,8 @@ from yolox_deploy.console import require, run
 from yolox_deploy.data.images import read_image
 from yolox_deploy.files import check_output_file
 from yolox_deploy.json_output import NotPassed
-from yolox_deploy.model.checkpoint import read_checkpoint
-from yolox_deploy.model.open import TrainedModel, describe
+from yolox_deploy.model.open import TrainedModel, open_trained
+from yolox_deploy.model.trained_with import NetworkOptions
 from yolox_deploy.model_argument import FirstModel, ModelOption, find_artifact, find_checkpoint, model_and_other
 from yolox_deploy.options import ForeignOptions, Json, open_artifact
 
@@ -66,11 +66,13 @@ class DivergeConfig:
     """Compute in bfloat16 (OpenVINO, NCNN), to see what that costs."""
     plot: Path | None = None
     """Draw the error's growth into this file (PNG)."""
-    reference_preprocessing: Preprocessing = "official"
-    """How the checkpoint was trained: official (BGR, 0..255) or legacy (release 0.0.1: RGB, ImageNet mean and std)."""
+    reference_preprocessing: Preprocessing | None = None
+    """How the checkpoint was trained: official (BGR, 0..255) or legacy (release 0.0.1: RGB, ImageNet mean and std);
+    unset, what it says itself, else official."""
     json: Json = None
     """File for the result as JSON, {"sound", "first", "cause", "rows", "findings", ...}; "-" is standard output, which
     then holds nothing else."""
+    network: Annotated[NetworkOptions, tyro.conf.arg(name="checkpoint")] = field(default_factory=NetworkOptions)
     foreign: Annotated[ForeignOptions, tyro.conf.arg(name="foreign ONNX")] = field(default_factory=ForeignOptions)
 
 
@@ -167,10 +169,10 @@ def command(config: DivergeConfig) -> dict[str, Any]:
         require("matplotlib")
     path = model_file(find_artifact(artifact))
     spec = read_spec(path, config.foreign)
-    checkpoint = read_checkpoint(find_checkpoint(reference))
-    trained = describe(
-        checkpoint.build(), checkpoint, name=checkpoint.path.stem, preprocessing=config.reference_preprocessing
-    )
+    trained_with = config.network.with_input(config.reference_preprocessing)
+    checkpoint = find_checkpoint(reference)
+    trained = open_trained(checkpoint, trained_with, name=checkpoint.stem)
+    trained.say()
     fed = None if config.input is None else read_input(config.input)
     result = diverge(trained, path, spec, read_image(config.image), fed, config.tolerance, config.bf16)
     print(result)

@@ -27,7 +27,7 @@ from yolox_deploy.console import run
 from yolox_deploy.data.shapes import shapes_images
 from yolox_deploy.files import check_output_folder
 from yolox_deploy.model_argument import FirstModel, ModelOption, find_model, one_model
-from yolox_deploy.options import ForeignOptions, InputSize, Json, check_thresholds
+from yolox_deploy.options import InputSize, Json, ModelOptions, check_thresholds
 
 from ..reference import check_wanted, open_reference
 
@@ -53,7 +53,7 @@ class KitConfig:
     json: Json = None
     """File for the summary as JSON, {"kit", "model", "steps", "rows"}; "-" is standard output, which then holds nothing
     else."""
-    foreign: Annotated[ForeignOptions, tyro.conf.arg(name="foreign ONNX")] = field(default_factory=ForeignOptions)
+    foreign: Annotated[ModelOptions, tyro.conf.arg(name="foreign ONNX")] = field(default_factory=ModelOptions)
 
 
 def check(config: KitConfig) -> None:

@@ -24,7 +24,7 @@ from yolox_deploy.console import run
 from yolox_deploy.files import check_output_file, write_text
 from yolox_deploy.json_output import NotPassed
 from yolox_deploy.model_argument import ModelOption, find_model, one_model
-from yolox_deploy.options import ForeignOptions, Images, InputSize, Json
+from yolox_deploy.options import Images, InputSize, Json, ModelOptions
 from yolox_deploy.verification import GivenImages, given_images
 
 from ..reference import check_wanted, open_reference
@@ -57,7 +57,7 @@ class ParityConfig:
     json: Json = None
     """File for JSON, {"passed", "reference", "images", "source", "artifacts"}; "-" is standard output, which then holds
     nothing else."""
-    foreign: Annotated[ForeignOptions, tyro.conf.arg(name="foreign ONNX")] = field(default_factory=ForeignOptions)
+    foreign: Annotated[ModelOptions, tyro.conf.arg(name="foreign ONNX")] = field(default_factory=ModelOptions)
 
 
 def check(config: ParityConfig) -> None:
@@ -101,7 +101,7 @@ def command(config: ParityConfig) -> dict[str, Any]:
     given = given_images(config.images)
     artifacts = [artifact for artifact in config.artifacts if is_artifact(artifact)]
     check_wanted(config.foreign, [named, *artifacts])
-    reference = open_reference(named, config.foreign, config.input_size)
+    reference = open_reference(named, config.foreign, config.input_size, given.images)
     if config.images is None:
         print(f"note     compared on {len(given)} generated images; --images DIR with your own says more.")
     examined = []

@@ -12,7 +12,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,6 +29,7 @@ from yolox_deploy.data.open import open_evaluable
 from yolox_deploy.doctor import cpu
 from yolox_deploy.files import check_output_folder, write_text
 from yolox_deploy.json_output import NotPassed
+from yolox_deploy.model.trained_with import NetworkOptions
 from yolox_deploy.model_argument import FirstModel, ModelOption, find_checkpoint, one_model
 from yolox_deploy.options import ClassNames, Images, Json
 from yolox_deploy.verification import evenly
@@ -79,8 +80,9 @@ class TuneConfig:
     training split of --data, else generated ones."""
     class_names: ClassNames = None
     """Class names: "coco", or a text file with one name a line; unset, the checkpoint's."""
-    preprocessing: Preprocessing = "official"
-    """How the model was trained: official (BGR, 0..255) or legacy (release 0.0.1: RGB, ImageNet mean and std)."""
+    preprocessing: Preprocessing | None = None
+    """How the model was trained: official (BGR, 0..255) or legacy (release 0.0.1: RGB, ImageNet mean and std); unset,
+    what the checkpoint says, else official."""
     cores: int | None = None
     """Cores to use at most; unset, all that this process may."""
     output: Path = Path("tuned")
@@ -92,6 +94,7 @@ class TuneConfig:
     json: Json = None
     """File for what tune.json holds, {"winner", "artifact", "options", "trials", ...}, AP as fractions; "-" is standard
     output, which then holds nothing else."""
+    network: Annotated[NetworkOptions, tyro.conf.arg(name="checkpoint")] = field(default_factory=NetworkOptions)
 
 
 def check(config: TuneConfig) -> None:
@@ -138,16 +141,15 @@ def command(config: TuneConfig) -> dict[str, Any]:
     from exporters.artifact import artifact_folder
     from exporters.replacement import only_writer, replace_folder, settle
     from yolox_deploy.categories import check_classes
-    from yolox_deploy.model.checkpoint import read_checkpoint
-    from yolox_deploy.model.open import describe
+    from yolox_deploy.model.open import open_trained
 
     from .lab import MachineLab, artifact_name, workbench
 
-    checkpoint = read_checkpoint(weights)
-    spec = describe(
-        checkpoint.build(), checkpoint, class_names=config.class_names, preprocessing=config.preprocessing
-    ).spec
-    warnings = check_classes(spec, dataset)
+    trained_with = config.network.with_input(config.preprocessing)
+    trained = open_trained(weights, trained_with, class_names=config.class_names).checked(dataset.read_images())
+    trained.say()
+    spec = trained.spec
+    warnings = (*trained.notes, *check_classes(spec, dataset))
     builds = builds_of(config, read_sizes(config.sizes, spec.input_size))
     machine = describe_machine()
     cores = min(config.cores or machine.cores, machine.cores)
@@ -175,6 +177,7 @@ def command(config: TuneConfig) -> dict[str, Any]:
             cores=cores,
             class_names=config.class_names,
             preprocessing=config.preprocessing,
+            network=config.network,
             doubts=list(warnings),
         )
         if calibration is None and any(build.computes == "int8" for build in builds):

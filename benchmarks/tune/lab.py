@@ -23,8 +23,8 @@ from yolox_deploy import export
 from yolox_deploy.accuracy import SCORE_THRESHOLD, AccuracyCheck
 from yolox_deploy.data.dataset import Dataset
 from yolox_deploy.evaluate import evaluate
-from yolox_deploy.model.checkpoint import read_checkpoint
-from yolox_deploy.model.open import describe
+from yolox_deploy.model.open import open_trained
+from yolox_deploy.model.trained_with import NetworkOptions
 
 from ..compare.intervals import Interval
 from ..compare.process import Worker
@@ -77,7 +77,8 @@ class MachineLab:
     aim: Aim
     cores: int
     class_names: str | None = None
-    preprocessing: Preprocessing = "official"
+    preprocessing: Preprocessing | None = None
+    network: NetworkOptions = field(default_factory=NetworkOptions)
     labelled: Path | None = None
     doubts: list[str] = field(default_factory=list)
     _fp32: dict[Size, float] = field(default_factory=dict)
@@ -87,14 +88,8 @@ class MachineLab:
     def fp32_ap(self, size: Size) -> float:
         """That of PyTorch, which every fp32 artifact is proven to equal. Raises `InvalidInput` where there is none."""
         if size not in self._fp32:
-            checkpoint = read_checkpoint(self.weights)
-            trained = describe(
-                checkpoint.build(),
-                checkpoint,
-                input_size=size,
-                class_names=self.class_names,
-                preprocessing=self.preprocessing,
-            )
+            trained_with = self.network.with_input(self.preprocessing)
+            trained = open_trained(self.weights, trained_with, input_size=size, class_names=self.class_names)
             runtime = TorchRuntime(trained.model, trained.spec)
             self._fp32[size] = AccuracyCheck(runtime, self.dataset, None).reference_ap
         return self._fp32[size]
@@ -186,6 +181,7 @@ class MachineLab:
                 output=self.folder,
                 class_names=self.class_names,
                 preprocessing=self.preprocessing,
+                network=self.network,
                 verify_images=self.labelled,
                 verify_count=VERIFIED_IMAGES,
                 calibration=self.calibration if precision == "int8" else None,

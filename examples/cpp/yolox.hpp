@@ -120,7 +120,7 @@ inline Spec read_spec(const std::string& path) {
     using detail::require;
     static const std::set<std::string> known{"name", "input_size", "class_names", "category_ids", "strides",
         "channel_order", "normalization", "pad_value", "batch", "precision", "decoded", "nms", "topk", "uint8_input",
-        "source_sha256"};
+        "source_sha256", "activation", "batch_norm_eps"};
     const nlohmann::json content = read_json(path);
     Spec spec;
     try {

@@ -10,13 +10,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-# Every YOLOX variant trains and runs with these; torch's own eps of 1e-5 costs about 1 AP.
-BATCH_NORM_EPS = 1e-3
+from .trained_with import BATCH_NORM_EPS
+
+# Every official YOLOX variant trains and runs with this and with BATCH_NORM_EPS. What another eps costs depends on the
+# weights: torch's own, 1e-5, about 1 AP for the official ones; for some that were trained with 1e-5, the official one
+# costs most of their AP.
 BATCH_NORM_MOMENTUM = 0.03
 
 
 def make_activation(name: str) -> nn.Module:
-    """ "silu", or "lrelu" for leaky ReLU with slope 0.1."""
+    """Make an activation by its official name: "silu", "relu", or "lrelu" for leaky ReLU with slope 0.1."""
+    if name == "relu":
+        return nn.ReLU(inplace=True)
     return nn.SiLU(inplace=True) if name == "silu" else nn.LeakyReLU(0.1, inplace=True)
 
 
@@ -75,10 +80,10 @@ class Bottleneck(nn.Module):
 class ResLayer(nn.Module):
     """Darknet-53's residual block: 1x1 to half the channels, 3x3 back, added to the input."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, act: str = "lrelu") -> None:
         super().__init__()
-        self.layer1 = BaseConv(channels, channels // 2, 1, act="lrelu")
-        self.layer2 = BaseConv(channels // 2, channels, 3, act="lrelu")
+        self.layer1 = BaseConv(channels, channels // 2, 1, act=act)
+        self.layer2 = BaseConv(channels // 2, channels, 3, act=act)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = x + self.layer2(self.layer1(x))

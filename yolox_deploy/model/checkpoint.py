@@ -1,23 +1,29 @@
-"""Checkpoints: the official format and mmdetection's, read without running code from the file, and converted."""
+"""Checkpoints: the official format and others, read without running code from the file, and converted."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
+from runtimes.coco import category_ids
 from runtimes.errors import InvalidInput
+from runtimes.foreign import Preprocessing
 from runtimes.proof import sha256_file
+from runtimes.spec import Activation, is_eps
 from yolox_deploy.files import replacing
 
+from .containers import Weights, describe_weights, find_ids, find_input_size, find_names, find_weights, shown_keys
 from .mmdet_keys import StateDict, mmdet_keys, official_keys
 from .safe_load import safe_load
 from .safe_save import safe_save
 from .safetensors_file import SUFFIX, read_safetensors, write_safetensors
+from .trained_with import BATCH_NORM_EPS, TrainedWith
 from .variants import VARIANTS, VariantName
 from .yolox import YOLOX
 
@@ -28,7 +34,8 @@ class Checkpoint:
 
     state_dict: with the official keys, whatever the file's own are. source: the format in words. weights: which of the
     two sets of weights of a training these are, in words. class_names and category_ids: () where the file has none.
-    input_size: (height, width) that it was trained at, where the file says so.
+    input_size: (height, width) that it was trained at, where the file says so. trained_with: what the file, or the user
+    (see `with_options`), says of the network and its input. notes: sentences on what was found and not used.
     """
 
     path: Path
@@ -41,11 +48,28 @@ class Checkpoint:
     class_names: tuple[str, ...] = ()
     category_ids: tuple[int, ...] = ()
     input_size: tuple[int, int] | None = None
+    trained_with: TrainedWith = field(default_factory=TrainedWith)
+    notes: tuple[str, ...] = ()
+
+    def with_options(self, options: TrainedWith) -> Checkpoint:
+        """The same with what the user says. Raises `InvalidInput`, naming both, where that contradicts the file."""
+        return replace(self, trained_with=self.trained_with.joined(options, self.path))
+
+    @property
+    def full(self) -> TrainedWith:
+        """What the weights were trained with, as far as is known, and as the official weights were in the rest."""
+        return self.trained_with.filled(VARIANTS[self.variant].activation)
+
+    @property
+    def assumed(self) -> str:
+        """What of that is only assumed, in words; "" where the file, or the user, says it all."""
+        return self.trained_with.assumed(VARIANTS[self.variant].activation)
 
     def build(self) -> YOLOX:
         """The model with these weights, in eval mode. Raises `InvalidInput` where some are not finite."""
         self.require_finite()
-        model = YOLOX(self.variant, self.num_classes)
+        full = self.full
+        model = YOLOX(self.variant, self.num_classes, full.activation, full.batch_norm_eps or BATCH_NORM_EPS)
         model.load_state_dict(self.state_dict)
         return model.eval()
 
@@ -71,9 +95,10 @@ class Checkpoint:
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Read an official `.pth` (dict or bare), an mmdetection 2.x or an mmengine checkpoint, or a `.safetensors` file.
+    """Read a checkpoint: the official `.pth`, mmdetection's, any other that holds a YOLOX (see `containers`), or a
+    `.safetensors` file. Weights in half precision become float32.
 
-    Raises `InvalidInput` where the file is damaged, asks to run code, or is no YOLOX.
+    Raises `InvalidInput` where the file is damaged, asks to run code, is something else, or holds no YOLOX.
     """
     path = Path(path)
     if not path.is_file():
@@ -82,75 +107,82 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     content = read_safetensors(path) if in_safetensors else safe_load(path)
     if not isinstance(content, Mapping):
         raise InvalidInput(f"{path} holds a {type(content).__name__}, not the weights of a YOLOX model.")
-    state_dict, source, weights = _weights(content)
-    state_dict = {
-        key.removeprefix("module."): value
-        for key, value in state_dict.items()
-        if isinstance(key, str) and isinstance(value, Tensor)
-    }
-    for key, value in state_dict.items():  # with a stride of 0, a small file could ask for all memory
-        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-            raise InvalidInput(f"{path} holds less of {key} than it says: refused.")
-    if any(key.startswith("bbox_head.") for key in state_dict):
-        state_dict = official_keys({key: value for key, value in state_dict.items() if not key.startswith("ema_")})
-    elif not any(key.startswith("backbone.backbone.") for key in state_dict):
-        raise InvalidInput(f"{path} holds no YOLOX weights in the official or mmdetection's layout.")
-    variant, num_classes = recognise(state_dict, path)
-    names, ids = _classes(content)
-    if len(names) != num_classes:
-        names = ()
-    if len(ids) != len(names):
-        ids = ()
+    found = find_weights(content)
+    if not found:
+        inside = next((value for value in content.values() if isinstance(value, Mapping) and value), {})
+        within = f" (in the first of its dicts: {shown_keys(inside)})" if inside else ""
+        raise InvalidInput(
+            f"{path} holds no YOLOX weights in the official or mmdetection's layout: its keys are"
+            f" {shown_keys(content)}{within}."
+        )
+    source, weights = describe_weights(content, found)
     if in_safetensors:
         source, weights = "safetensors", "not said in the file"
-    size = _input_size(content)
-    return Checkpoint(path, sha256_file(path), source, weights, variant, num_classes, state_dict, names, ids, size)
-
-
-def _weights(content: Mapping[str, Any]) -> tuple[Mapping[str, Any], str, str]:
-    """The state dict in a checkpoint, its format, and which weights it holds.
-
-    Both mmdetection 2.x and mmengine swap before they save: the plain entries are the averaged weights, and what is
-    named `ema_*` or `ema_state_dict` holds the raw ones (mmcv EMAHook.after_train_epoch, mmengine
-    EMAHook.before_save_checkpoint). mmdetection itself tests with the plain entries, and so do we.
-    """
-    if isinstance(content.get("model"), Mapping):
-        return content["model"], "official", "EMA (the official trainer saves no others)"
-    if isinstance(content.get("state_dict"), Mapping):
-        state_dict = content["state_dict"]
-        if "ema_state_dict" in content:
-            return state_dict, "mmdetection 3.x (mmengine)", "EMA (the raw ones are in ema_state_dict)"
-        if any(str(key).startswith("ema_") for key in state_dict):
-            return state_dict, "mmdetection 2.x", "EMA (the raw ones are in ema_* buffers)"
-        return state_dict, "mmdetection", "not said in the file"
-    return content, "bare state dict", "not said in the file"
-
-
-def _classes(content: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Class names and category ids, ours or mmdetection's; () where there are none."""
-    meta = _mapping(content.get("meta"))
-    dataset = _mapping(meta.get("dataset_meta"))
-    names = content.get("class_names") or meta.get("CLASSES") or dataset.get("classes") or dataset.get("CLASSES")
-    ids = content.get("category_ids") or meta.get("category_ids")
-    if isinstance(names, str):  # mmdetection writes the name alone where there is one class
-        names = (names,)
-    return (
-        tuple(names) if isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names) else (),
-        tuple(ids) if isinstance(ids, (list, tuple)) and all(type(number) is int for number in ids) else (),
+    state_dict = _in_float32(found[0], path)
+    variant, num_classes = recognise(state_dict, path)
+    names, ids, notes = _classes(content, num_classes, path)
+    return Checkpoint(
+        path=path,
+        sha256=sha256_file(path),
+        source=source,
+        weights=weights,
+        variant=variant,
+        num_classes=num_classes,
+        state_dict=state_dict,
+        class_names=names,
+        category_ids=ids,
+        input_size=find_input_size(content),
+        trained_with=_trained_with(content),
+        notes=(*notes, *_libreyolo(content)),
     )
 
 
-def _input_size(content: Mapping[str, Any]) -> tuple[int, int] | None:
-    """As our trainer notes it; None where there is none, or nonsense."""
-    size = content.get("input_size")
-    if not isinstance(size, (list, tuple)) or len(size) != 2:
-        return None
-    sound = all(type(side) is int and side > 0 and side % 32 == 0 for side in size)
-    return (size[0], size[1]) if sound else None
+def _in_float32(weights: Weights, path: Path) -> StateDict:
+    """The tensors with the official keys. Raises `InvalidInput` for one that its file does not hold in full."""
+    for key, value in weights.tensors.items():  # with a stride of 0, a small file could ask for all memory
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise InvalidInput(f"{path} holds less of {key} than it says: refused.")
+    tensors = {key: value.float() if value.is_floating_point() else value for key, value in weights.tensors.items()}
+    if weights.in_mmdetection:
+        return official_keys({key: value for key, value in tensors.items() if not key.startswith("ema_")})
+    return tensors
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+def _classes(
+    content: Mapping[str, Any], num_classes: int, path: Path
+) -> tuple[tuple[str, ...], tuple[int, ...], tuple[str, ...]]:
+    """Class names, category ids and what the user should know of them. COCO's names bring COCO's ids."""
+    try:
+        names = find_names(content)
+    except InvalidInput as error:
+        return (), (), (f"{path} names classes that are not used: {error}.",)
+    if names and len(names) != num_classes:
+        note = f"{path} names {len(names)} classes, but its weights have {num_classes}: the names are not used."
+        return (), (), (note,)
+    ids = find_ids(content)
+    if names and len(ids) != len(names):
+        ids = category_ids(names)
+    return names, ids if names else (), ()
+
+
+def _trained_with(content: Mapping[str, Any]) -> TrainedWith:
+    """What our own files say of the network and its input; what is no sound value is as good as absent."""
+    activation, eps, preprocessing = (content.get(name) for name in ("activation", "batch_norm_eps", "preprocessing"))
+    return TrainedWith(
+        activation=activation if activation in get_args(Activation) else None,
+        batch_norm_eps=float(eps) if eps is not None and is_eps(eps) else None,
+        preprocessing=preprocessing if preprocessing in get_args(Preprocessing) else None,
+    )
+
+
+def _libreyolo(content: Mapping[str, Any]) -> tuple[str, ...]:
+    """LibreYOLO before 1.5 fine-tuned with PyTorch's own eps, and weights that it only converted have the official."""
+    version = re.match(r"(\d+)\.(\d+)", str(content.get("libreyolo_version", "")))
+    if version is None or (int(version[1]), int(version[2])) >= (1, 5):
+        return ()
+    return (
+        f"LibreYOLO {version[0]} fine-tuned with batch-norm eps 1e-5: if these weights were, --batch-norm-eps 1e-5.",
+    )
 
 
 def recognise(state_dict: Mapping[str, Tensor], path: str | Path = "the state dict") -> tuple[VariantName, int]:
@@ -186,22 +218,24 @@ def shapes(variant: VariantName, num_classes: int) -> dict[str, tuple[int, ...]]
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: str | Path, layout: str) -> None:
-    """Write the weights in the "official", the "mmdet" or the "safetensors" layout, complete or not at all."""
+    """Write the weights in the "official", the "mmdet" or the "safetensors" layout, complete or not at all.
+
+    Activation, batch-norm eps and preprocessing are noted as far as they are known, and never assumed.
+    """
     names, ids = checkpoint.class_names, checkpoint.category_ids
-    facts: dict[str, Any] = {"class_names": names, "category_ids": ids} if names else {}
+    facts = {name: value for name, value in asdict(checkpoint.trained_with).items() if value is not None}
     if checkpoint.input_size:
         facts["input_size"] = checkpoint.input_size
+    classes: dict[str, Any] = {"class_names": names, "category_ids": ids} if names else {}
     if layout == "safetensors":
         with replacing(Path(path)) as part:
-            write_safetensors(checkpoint.state_dict, facts, part)
+            write_safetensors(checkpoint.state_dict, {**classes, **facts}, part)
         return
     content: dict[str, Any]
     if layout == "mmdet":
-        # "CLASSES" is what mmdetection 2 reads, "dataset_meta" what 3 does, the ids are ours.
+        # "CLASSES" is what mmdetection 2 reads, "dataset_meta" what 3 does; the ids and the facts are ours.
         meta = {"CLASSES": names, "dataset_meta": {"classes": names}, "category_ids": ids} if names else {}
-        content = {"meta": meta, "state_dict": mmdet_keys(checkpoint.state_dict)}
-        if checkpoint.input_size:
-            content["input_size"] = checkpoint.input_size  # ours too
+        content = {"meta": meta, "state_dict": mmdet_keys(checkpoint.state_dict), **facts}
     else:
-        content = {"model": checkpoint.state_dict, "start_epoch": 0, "optimizer": None, **facts}
+        content = {"model": checkpoint.state_dict, "start_epoch": 0, "optimizer": None, **classes, **facts}
     safe_save(content, Path(path))

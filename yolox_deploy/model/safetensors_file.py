@@ -14,7 +14,9 @@ from .mmdet_keys import StateDict
 from .safe_load import check_size
 
 SUFFIX = ".safetensors"
-FACTS = ("class_names", "category_ids", "input_size")  # kept as JSON in the file's metadata
+# Kept as JSON in the file's metadata: lists, and plain values.
+LISTS = ("class_names", "category_ids", "input_size")
+FACTS = (*LISTS, "activation", "batch_norm_eps", "preprocessing")
 
 
 def read_safetensors(path: Path) -> dict[str, Any]:
@@ -26,7 +28,8 @@ def read_safetensors(path: Path) -> dict[str, Any]:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict
-        facts = {name: tuple(json.loads(metadata[name])) for name in FACTS if name in metadata}
+        found = {name: json.loads(metadata[name]) for name in FACTS if name in metadata}
+        facts = {name: tuple(value) if name in LISTS else value for name, value in found.items()}
         floats = {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
     except (SafetensorError, ValueError, TypeError, RuntimeError) as error:  # RecursionError, NotImplementedError too
         raise InvalidInput(f"{path} is damaged, or no safetensors file: {first_line(error)}.") from None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from runtimes.spec import Activation
+
 STRIDES = (8, 16, 32)
 
 
@@ -17,6 +19,11 @@ class Variant:
     input_size: int  # of the official test, square
     depthwise: bool = False
     darknet53: bool = False
+
+    @property
+    def activation(self) -> Activation:
+        """That of the official weights."""
+        return "lrelu" if self.darknet53 else "silu"
 
 
 VariantName = Literal["yolox-nano", "yolox-tiny", "yolox-s", "yolox-m", "yolox-l", "yolox-x", "yolox-darknet53"]

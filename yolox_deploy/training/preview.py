@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 def preview(config: TrainConfig, training: Dataset, validation: Dataset) -> dict[str, Any]:
     """Check weights, device, loggers and what would be resumed, and print the plan. Returns it; writes nothing."""
     recipe, schedule = config.recipe, make_schedule(config, len(training))
-    make_model(config, training)
+    model = make_model(config, training)
     check_loggers(config.logger)
     device = make_fabric(config).device
     done = 0
     if config.resume:
-        content, note = resumable(config.output, meta(config, training))
+        content, note = resumable(config.output, meta(config, training, model))
         done = content["progress"]["step"]
         if note:
             print(f"note: {note}")

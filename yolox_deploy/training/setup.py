@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import cv2
 import torch
@@ -24,7 +24,8 @@ from yolox_deploy.data.dataset import Dataset
 from yolox_deploy.data.loader import Batch, TrainingSet, collate, make_loader
 from yolox_deploy.data.store import SampleStore
 from yolox_deploy.data.stream import Share, Stream
-from yolox_deploy.model.checkpoint import read_checkpoint
+from yolox_deploy.model.checkpoint import Checkpoint, read_checkpoint
+from yolox_deploy.model.open import describe
 from yolox_deploy.model.safe_save import is_whole
 from yolox_deploy.model.variants import STRIDES
 from yolox_deploy.model.yolox import YOLOX
@@ -38,7 +39,7 @@ from .pictures import batch_picture
 from .report import write_picture, write_report
 from .schedule import Schedule
 from .start import build_model, open_weights
-from .state import BEST, LAST, Progress, TrainingState
+from .state import BEST, LAST, Progress, TrainingState, resumed_network
 from .trainer import SCORE_THRESHOLD, WRITTEN, Pace, Trainer
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def train(config: TrainConfig, training: Dataset, validation: Dataset) -> dict[s
             busy = f"another training is writing into {config.output}: wait for it, or choose another --output."
             stack.enter_context(only_here(config.output / ".lock", busy))
         engine = make_engine(config, fabric, model, training)
-        trainer = Trainer(engine, make_spec(config, training), validation, pace(config))
+        trainer = Trainer(engine, make_spec(config, training, model), validation, pace(config))
         if fabric.is_global_zero:
             clear(config)
         stream = batches(config, trainer, training)
@@ -102,8 +103,10 @@ def report(config: TrainConfig, trainer: Trainer) -> dict[str, Any]:
 
 def make_model(config: TrainConfig, training: Dataset) -> YOLOX:
     """Fresh, or with the weights of a checkpoint, unless the training goes on; what is frozen is."""
-    checkpoint = None
-    if not config.resume:
+    checkpoint, network = None, config.network
+    if config.resume:
+        network = resumed_network(config.output, config.network)
+    else:
         checkpoint = open_weights(
             config.weights,
             config.pretrained,
@@ -111,12 +114,24 @@ def make_model(config: TrainConfig, training: Dataset) -> YOLOX:
             training.class_names,
             config.new_classes,
             config.dry_run,
+            named=config.class_names,
+            network=config.network,
         )
-    model, anew = build_model(config.model, len(training.class_names), checkpoint, config.new_classes, config.seed)
+    classes = len(training.class_names)
+    model, anew = build_model(config.model, classes, checkpoint, config.new_classes, config.seed, network)
     freeze(model, config.freeze)
     if checkpoint is not None:
+        check_start(checkpoint, training)
         print(f"starting from {checkpoint.path}" + (f"; anew: {', '.join(anew)}" if anew else ""))
     return model
+
+
+def check_start(checkpoint: Checkpoint, training: Dataset) -> None:
+    """Say on standard error what is assumed of the weights, and whether their batch norms fit the training images."""
+    trained = describe(checkpoint.build(), checkpoint)
+    with contextlib.suppress(InvalidInput):  # of an image that cannot be read, which the training reports
+        trained = trained.checked(training.read_images())
+    trained.say()
 
 
 def make_schedule(config: TrainConfig, images: int) -> Schedule:
@@ -124,7 +139,7 @@ def make_schedule(config: TrainConfig, images: int) -> Schedule:
     return Schedule(config.recipe, -(-images // config.recipe.batch), config.seed, config.faithful)
 
 
-def make_spec(config: TrainConfig, training: Dataset) -> ModelSpec:
+def make_spec(config: TrainConfig, training: Dataset, model: YOLOX) -> ModelSpec:
     return ModelSpec(
         name=config.model,
         input_size=config.recipe.input_size,
@@ -133,6 +148,8 @@ def make_spec(config: TrainConfig, training: Dataset) -> ModelSpec:
         strides=STRIDES,
         batch=None,
         decoded=False,
+        activation=model.activation,
+        batch_norm_eps=model.batch_norm_eps,
         **PREPROCESSING["official"],
     )
 
@@ -162,8 +179,9 @@ def make_fabric(config: TrainConfig) -> Fabric:
     return fabric
 
 
-def make_engine(config: TrainConfig, fabric: Fabric, model: nn.Module, training: Dataset) -> Engine:
+def make_engine(config: TrainConfig, fabric: Fabric, network_model: YOLOX, training: Dataset) -> Engine:
     """Model, optimizer and averaged weights on their device, fresh or resumed."""
+    about, model = meta(config, training, network_model), cast("nn.Module", network_model)
     hardware, schedule = config.hardware, make_schedule(config, len(training))
     if hardware.sync_norms:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
@@ -173,9 +191,7 @@ def make_engine(config: TrainConfig, fabric: Fabric, model: nn.Module, training:
     compiled: Any = torch.compile(model) if hardware.compile else model
     network, optimizer = fabric.setup(compiled, optimizer)
     scaler = getattr(fabric.strategy.precision, "scaler", None)
-    state = TrainingState(
-        model, ModelEMA(model, config.recipe.ema_decay), optimizer, Progress(), meta(config, training), scaler
-    )
+    state = TrainingState(model, ModelEMA(model, config.recipe.ema_decay), optimizer, Progress(), about, scaler)
     if config.resume:
         note = state.resume(config.output)
         if note:
@@ -185,12 +201,15 @@ def make_engine(config: TrainConfig, fabric: Fabric, model: nn.Module, training:
     return Engine(fabric, network, state, YOLOXLoss(STRIDES, average), schedule, options, config.output)
 
 
-def meta(config: TrainConfig, training: Dataset) -> dict[str, Any]:
+def meta(config: TrainConfig, training: Dataset, model: YOLOX) -> dict[str, Any]:
     """What a checkpoint says of its training. It can only be resumed with the same."""
     return {
         "class_names": training.class_names,
         "category_ids": training.category_ids,
         "variant": config.model,
+        "activation": model.activation,
+        "batch_norm_eps": model.batch_norm_eps,
+        "preprocessing": "official",
         "input_size": config.recipe.input_size,
         "images": len(training),
         "seed": config.seed,

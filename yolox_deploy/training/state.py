@@ -14,6 +14,8 @@ from runtimes.errors import InvalidInput
 from yolox_deploy.files import replacing
 from yolox_deploy.model.safe_load import Damaged, safe_load
 from yolox_deploy.model.safe_save import is_whole, safe_save, save
+from yolox_deploy.model.trained_with import NetworkOptions, TrainedWith
+from yolox_deploy.model.variants import VARIANTS
 
 from .ema import ModelEMA
 from .history import EpochRecord
@@ -145,7 +147,7 @@ def resumable(folder: Path, meta: Mapping[str, Any]) -> tuple[Mapping[str, Any],
     path, content, note = newest(folder)
     former, now, done = _epochs(content), _epochs(meta), content["progress"]["epoch"]
     may_differ = SCHEDULE if former != now else ()
-    differences = [one for one in _differences(content, meta) if one[0] not in may_differ]
+    differences = [one for one in _differences({**_unsaid(content), **content}, meta) if one[0] not in may_differ]
     if differences:
         what = "; ".join(f"its {_option(name)} was {old}, and would be {new}" for name, old, new in differences)
         raise InvalidInput(
@@ -174,6 +176,20 @@ def _epochs(meta: Mapping[str, Any]) -> int:
 
 def _option(name: str) -> str:
     return name.replace("_", "-")
+
+
+def resumed_network(folder: Path, options: NetworkOptions) -> NetworkOptions:
+    """Activation and batch-norm eps of the training that goes on. Raises `InvalidInput` where options contradict it."""
+    path, content, _ = newest(folder)
+    own = {**_unsaid(content), **content}
+    known = TrainedWith(own["activation"], own["batch_norm_eps"]).joined(options.with_input(None), path)
+    return NetworkOptions(known.activation, known.batch_norm_eps)
+
+
+def _unsaid(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What a training had that does not note it: older ones had nothing else."""
+    variant = content.get("variant")
+    return asdict(TrainedWith().filled(VARIANTS[variant].activation if variant in VARIANTS else "silu"))
 
 
 def newest(folder: Path) -> tuple[Path, Mapping[str, Any], str]:
