@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 COCO_CATEGORIES: dict[int, str] = {
     1: "person", 2: "bicycle", 3: "car", 4: "motorcycle", 5: "airplane", 6: "bus", 7: "train", 8: "truck", 9: "boat",
     10: "traffic light", 11: "fire hydrant", 13: "stop sign", 14: "parking meter", 15: "bench", 16: "bird", 17: "cat",
@@ -18,3 +20,11 @@ COCO_CATEGORIES: dict[int, str] = {
 
 COCO_CLASS_NAMES: tuple[str, ...] = tuple(COCO_CATEGORIES.values())
 COCO_CATEGORY_IDS: tuple[int, ...] = tuple(COCO_CATEGORIES)
+
+
+def category_ids(names: Sequence[str]) -> tuple[int, ...]:
+    """The category ids of classes: COCO's where every name is one of its, else 1..C."""
+    ids = {name: number for number, name in COCO_CATEGORIES.items()}
+    if all(name in ids for name in names):
+        return tuple(ids[name] for name in names)
+    return tuple(range(1, len(names) + 1))

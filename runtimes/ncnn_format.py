@@ -8,7 +8,7 @@ shape in `ncnn_graph`, before native code sees the files. Sources: ncnn's wiki, 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -80,6 +80,12 @@ def parse_param(text: str) -> list[Layer]:
     if counts != [str(len(layers)), str(blobs)]:
         raise InvalidInput(f"it announces {' and '.join(counts)} layers and blobs and holds {len(layers)} and {blobs}.")
     return layers
+
+
+def to_param(layers: Sequence[Layer]) -> str:
+    """The text of a `.param`; see `parse_param`."""
+    blobs = sum(len(layer.outputs) for layer in layers)
+    return "\n".join([MAGIC, f"{len(layers)} {blobs}", *map(str, layers)]) + "\n"
 
 
 def _parse_layer(line: str) -> Layer:

@@ -22,22 +22,75 @@ def output_shape(layers: Sequence[Layer], image: Shape) -> Shape:
     return blob_shapes(layers, image)[OUTPUT]
 
 
-def blob_shapes(layers: Sequence[Layer], image: Shape) -> dict[str, Shape]:
+def blob_shapes(layers: Sequence[Layer], image: Shape, third_party: bool = False) -> dict[str, Shape]:
     """The shape of every value in the graph, by its name, in order, for an image of shape (3, H, W).
 
-    Raises `InvalidInput` for a layer that no YOLOX needs, or that does not fit what comes into it.
+    third_party: input and outputs may have any names, and there may be several outputs. Raises `InvalidInput` for a
+    layer that no YOLOX needs, or that does not fit what comes into it.
     """
-    if not layers or str(layers[0]).split()[2:] != ["0", "1", INPUT] or layers[0].kind != "Input":
-        raise InvalidInput(f"its graph does not begin with the input {INPUT!r}.")
-    shapes = {INPUT: image}
+    if third_party:
+        first = input_name(layers)
+        _check_size(layers[0], image)
+    else:
+        first = INPUT
+        if not layers or str(layers[0]).split()[2:] != ["0", "1", INPUT] or layers[0].kind != "Input":
+            raise InvalidInput(f"its graph does not begin with the input {INPUT!r}.")
+    shapes = {first: image}
     for layer in layers[1:]:
         if not set(layer.inputs) <= set(shapes) or set(layer.outputs) & set(shapes):
             raise InvalidInput(f"{layer.name} is not connected to what stands before it in its graph.")
         shapes |= zip(layer.outputs, _apply(layer, [shapes[name] for name in layer.inputs]), strict=True)
     used = Counter(name for layer in layers for name in layer.inputs)
-    if set(shapes) - set(used) != {OUTPUT} or max(used.values()) > 1:
+    if max(used.values(), default=2) > 1:
+        raise InvalidInput("its graph does not use every value once.")
+    if not third_party and output_names(layers) != [OUTPUT]:
         raise InvalidInput(f"its graph does not use every value once and end in one output, {OUTPUT!r}.")
     return shapes
+
+
+def input_name(layers: Sequence[Layer]) -> str:
+    """The name of the one input. Raises `InvalidInput` where there is none, or another."""
+    if not layers or layers[0].kind != "Input" or layers[0].inputs or len(layers[0].outputs) != 1:
+        raise InvalidInput("its graph does not begin with an input.")
+    if sum(layer.kind == "Input" for layer in layers) > 1:
+        raise InvalidInput("its graph has more inputs than the image.")
+    return layers[0].outputs[0]
+
+
+def output_names(layers: Sequence[Layer]) -> list[str]:
+    """The values that nothing in the graph reads, in order."""
+    used = {name for layer in layers for name in layer.inputs}
+    return [name for layer in layers for name in layer.outputs if name not in used]
+
+
+def _check_size(layer: Layer, image: Shape) -> None:
+    """Raise `InvalidInput` where the input layer says another size (width, height, channels) than the image's."""
+    said = [layer.integer(key) for key in (0, 1, 2)]
+    if not set(layer.parameters) <= {0, 1, 2} or any(
+        size not in (0, side) for size, side in zip(said, image[::-1], strict=True)
+    ):
+        raise InvalidInput(f"its graph takes an image of {said[1]}x{said[0]} and {said[2]} channels.")
+
+
+def without_focus(layers: Sequence[Layer]) -> list[Layer]:
+    """The layers with NCNN's own in place of `YoloV5Focus`, which the official recipe leaves to the application.
+
+    It makes four images of half the size, of every second pixel, in the order of YOLOX's `Focus`: top left, bottom
+    left, top right, bottom right.
+    """
+    made: list[Layer] = []
+    for layer in layers:
+        if layer.kind != "YoloV5Focus" or len(layer.inputs) != 1 or len(layer.outputs) != 1 or layer.parameters:
+            made.append(layer)
+            continue
+        [output] = layer.outputs
+        corners = tuple(f"{output}_focus{index}" for index in range(4))
+        made += [
+            Layer("Reorg", f"{layer.name}_reorg", layer.inputs, (f"{output}_reorg",), {0: "2", 1: "1"}),
+            Layer("Slice", f"{layer.name}_slice", (f"{output}_reorg",), corners, {-23300: "4,-233,-233,-233,-233"}),
+            Layer("Concat", f"{layer.name}_concat", tuple(corners[index] for index in (0, 2, 1, 3)), (output,)),
+        ]
+    return made
 
 
 def _apply(layer: Layer, inputs: list[Shape]) -> list[Shape]:
@@ -59,9 +112,20 @@ def _require(*conditions: bool) -> None:
         raise ValueError
 
 
-def _window(layer: Layer, side: int, kernel: int, stride: int, pad: int) -> int:
-    """How often a kernel fits, as it moves along a side of its input; the parameters are given by number."""
-    size, step, border = layer.integer(kernel), layer.integer(stride), layer.integer(pad)
+def _windows(layer: Layer, height: int, width: int, numbers: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """The height and width of what a moving kernel gives.
+
+    numbers: of the parameters for kernel, stride and padding, each along the width and along the height, which is as
+    along the width where it is left out.
+    """
+    defaults = (0, 1, 0)
+    wide = [layer.integer(number, default) for (number, _), default in zip(numbers, defaults, strict=True)]
+    high = [layer.integer(number, same) for (_, number), same in zip(numbers, wide, strict=True)]
+    return _window(height, *high), _window(width, *wide)
+
+
+def _window(side: int, size: int, step: int, border: int) -> int:
+    """How often a kernel fits, as it moves along a side of its input."""
     _require(size > border >= 0, step > 0, side + 2 * border >= size)
     return (side + 2 * border - size) // step + 1
 
@@ -71,19 +135,19 @@ def _convolution(layer: Layer, inputs: list[Shape]) -> list[Shape]:
     outputs, groups = layer.integer(0), layer.integer(7, 1)
     _require(groups > 0, layer.integer(5) in (0, 1))
     _require(channels % groups == 0, outputs % groups == 0)
-    _require(layer.integer(6) * groups == outputs * channels * layer.integer(1) * layer.integer(11))
-    _require(layer.integer(2) == layer.integer(12) == 1)  # dilation
+    _require(layer.integer(6) * groups == outputs * channels * layer.integer(1) * layer.integer(11, layer.integer(1)))
+    _require(layer.integer(2, 1) == layer.integer(12, layer.integer(2, 1)) == 1)  # dilation
     _require(layer.integer(8) in (0, 2 if layer.kind == "Convolution" else 0))  # whether it is int8
-    # The activation that pnnx merged into it: none, ReLU, or leaky ReLU with its slope.
+    # The activation that a converter merged into it: none, ReLU, leaky ReLU with its slope, or the sigmoid.
     slope = layer.parameters.get(-23310, "0").split(",")
-    _require((layer.integer(9), slope[0], len(slope)) in ((0, "0", 1), (1, "0", 1), (2, "1", 2)))
-    return [(outputs, _window(layer, height, 11, 13, 14), _window(layer, width, 1, 3, 4))]
+    _require((layer.integer(9), slope[0], len(slope)) in ((0, "0", 1), (1, "0", 1), (2, "1", 2), (4, "0", 1)))
+    return [(outputs, *_windows(layer, height, width, [(1, 11), (3, 13), (4, 14)]))]
 
 
 def _pooling(layer: Layer, inputs: list[Shape]) -> list[Shape]:
     [(channels, height, width)] = inputs
     _require(layer.integer(0) == 0, layer.integer(5) == 1)  # maximum, and no pixels beyond the padding
-    return [(channels, _window(layer, height, 11, 12, 13), _window(layer, width, 1, 2, 3))]
+    return [(channels, *_windows(layer, height, width, [(1, 11), (2, 12), (3, 13)]))]
 
 
 def _same(layer: Layer, inputs: list[Shape]) -> list[Shape]:
@@ -111,8 +175,9 @@ def _without(shape: Shape, axis: int) -> Shape:
 
 def _upsample(layer: Layer, inputs: list[Shape]) -> list[Shape]:
     [(channels, height, width)] = inputs
-    nearest = {0: "1", 1: "2.0", 2: "2.0", 6: "0"}
-    _require(layer.parameters == nearest)
+    nearest = {0: 1.0, 1: 2.0, 2: 2.0, 6: 0.0}
+    said = {number: float(value) for number, value in layer.parameters.items()}
+    _require({6: 0.0} | said == nearest)
     return [(channels, 2 * height, 2 * width)]
 
 
@@ -120,6 +185,29 @@ def _flatten(layer: Layer, inputs: list[Shape]) -> list[Shape]:
     [(channels, height, width)] = inputs
     _require(layer.parameters == {0: "-1", 1: str(channels)})
     return [(channels, height * width)]
+
+
+def _reorg(layer: Layer, inputs: list[Shape]) -> list[Shape]:
+    """Every second pixel, in four times the channels."""
+    [(channels, height, width)] = inputs
+    _require(layer.parameters == {0: "2", 1: "1"}, height % 2 == width % 2 == 0)
+    return [(4 * channels, height // 2, width // 2)]
+
+
+def _transpose(layer: Layer, inputs: list[Shape]) -> list[Shape]:
+    [(rows, columns)] = inputs
+    _require(layer.parameters == {0: "1"})
+    return [(columns, rows)]
+
+
+def _slice(layer: Layer, inputs: list[Shape]) -> list[Shape]:
+    """Channels in equal parts, or the first rows and what is left."""
+    if len(inputs[0]) != 3:
+        return _split_rows(layer, inputs)
+    [(channels, height, width)] = inputs
+    parts = len(layer.outputs)
+    _require(layer.parameters == {-23300: ",".join([str(parts), *["-233"] * parts])}, channels % parts == 0)
+    return [(channels // parts, height, width)] * parts
 
 
 def _split_rows(layer: Layer, inputs: list[Shape]) -> list[Shape]:
@@ -144,5 +232,7 @@ RULES: dict[str, tuple[set[int], Rule]] = {
     "Concat": ({0}, _concat),
     "Interp": ({0, 1, 2, 6}, _upsample),
     "Reshape": ({0, 1}, _flatten),
-    "Slice": ({1, -23300}, _split_rows),
+    "Slice": ({1, -23300}, _slice),
+    "Reorg": ({0, 1}, _reorg),
+    "Permute": ({0}, _transpose),
 }

@@ -154,6 +154,12 @@ def one_spec(own: ModelSpec | None, given: ModelSpec | None, path: str | Path) -
     return spec
 
 
+def refuse_sigmoid(path: str | Path, sigmoid: bool) -> None:
+    """Raise `InvalidInput` where `sigmoid` is asked of a file that is not a third party's."""
+    if sigmoid:
+        raise InvalidInput(f"{path} carries a spec of its own, and gives probabilities: leave out --sigmoid.")
+
+
 def spec_beside(path: Path, given: ModelSpec | None) -> ModelSpec:
     """The spec of a model file whose format has no place for it: the given one, or `spec.json` in its folder."""
     beside = path.with_name("spec.json")
