@@ -19,7 +19,7 @@ import numpy as np
 from .coco import category_ids as ids_of
 from .errors import InvalidInput, MissingBackend
 from .json_file import check_regular
-from .ncnn_format import read_model
+from .ncnn_format import Layer, read_model
 from .ncnn_graph import input_name, output_names
 from .spec import GraphNMS, ModelSpec, Precision, is_name
 from .third_party import EXPORT, Port, check_image_input, dense_layout
@@ -94,6 +94,8 @@ def foreign_spec(
     }
     dense = ModelSpec(**values, decoded=decodes(graph.nodes))
     outputs = _for_batch(graph.outputs, dense.batch or 1)
+    if (rows := _best_rows(outputs, graph.nodes, dense.num_anchors)) is not None:
+        return ModelSpec(**values, topk=rows)
     if any(None in output.shape for output in outputs) and not has_nms(graph.nodes):
         return dense  # its outputs say what they are when they come
     try:
@@ -102,9 +104,6 @@ def foreign_spec(
     except InvalidInput:
         if has_nms(graph.nodes):
             return ModelSpec(**values, nms=_thresholds(graph))
-        [*shapes] = (output.shape for output in outputs)
-        if len(shapes) == 1 and len(shapes[0]) == 3 and shapes[0][2] == 6 and _ends_in_topk(graph.nodes):
-            return ModelSpec(**values, topk=shapes[0][1])
         raise
 
 
@@ -193,7 +192,7 @@ def decodes(nodes: Sequence[Node]) -> bool:
         not _leads_to_convolution(node, readers)
         and not all(reader.kind == "Add" for name in node.outputs for reader in readers[name])
         for node in nodes
-        if node.kind in ("Exp", "UnaryOp exp")
+        if node.kind == "Exp"
     )
 
 
@@ -214,8 +213,15 @@ def has_nms(nodes: Sequence[Node]) -> bool:
     return any("NonMaxSuppression" in node.kind or "Nms" in node.kind or "NMS" in node.kind for node in nodes)
 
 
-def _ends_in_topk(nodes: Sequence[Node]) -> bool:
-    return any(node.kind == "TopK" for node in nodes)
+def _best_rows(outputs: Sequence[Port], nodes: Sequence[Node], anchors: int) -> int | None:
+    """How many rows (x1, y1, x2, y2, score, class) there are, where a graph without NMS chooses each anchor's class."""
+    kinds = {node.kind for node in nodes}
+    shapes = [output.shape for output in outputs]
+    if len(shapes) != 1 or len(shapes[0]) != 3 or shapes[0][2] not in (6, None) or has_nms(nodes):
+        return None
+    if "TopK" in kinds:
+        return shapes[0][1]
+    return (shapes[0][1] or anchors) if "ArgMax" in kinds else None
 
 
 def _thresholds(graph: Graph) -> GraphNMS:
@@ -257,13 +263,13 @@ def _read_onnx(path: Path) -> Graph:
         {
             f"{node.domain}::{node.op_type}" if node.domain else node.op_type
             for node in every
-            if node.op_type not in known
-            and (node.domain not in STANDARD_DOMAINS or "TRT" in node.op_type)
+            if node.op_type not in known and (node.domain not in STANDARD_DOMAINS or "TRT" in node.op_type)
         }
     )
     if plugins:
         raise InvalidInput(
-            f"{path} holds {', '.join(plugins)}, a plugin of {_plugin_home(plugins[0])} that nothing else runs: {EXPORT}."
+            f"{path} holds {', '.join(plugins)}, a plugin of {_plugin_home(plugins[0])} that nothing else runs:"
+            f" {EXPORT}."
         )
 
     def port(value: Any) -> Port:
@@ -351,6 +357,10 @@ def _read_openvino(path: Path) -> Graph:
     )
 
 
+def _kind(layer: Layer) -> str:
+    return "Exp" if layer.kind == "UnaryOp" and layer.integer(0) == 7 else layer.kind
+
+
 def _read_ncnn(path: Path) -> Graph:
     layers, weights = read_model(path)
     try:
@@ -363,6 +373,6 @@ def _read_ncnn(path: Path) -> Graph:
     return Graph(
         [Port(name, "float32", (None, 3, height, width))],
         [Port(output, "float32", (None, None, None)) for output in output_names(layers)],
-        [Node(layer.kind, layer.inputs, layer.outputs) for layer in layers],
+        [Node(_kind(layer), layer.inputs, layer.outputs) for layer in layers],
         precision=precision,
     )

@@ -79,7 +79,9 @@ class NcnnRuntime:
         try:
             shapes = blob_shapes(layers, size, third_party=True)
         except InvalidInput as error:
-            raise InvalidInput(f"{path} is an NCNN file of another tool that does not run here: {error} {RECIPE}") from None
+            raise InvalidInput(
+                f"{path} is an NCNN file of another tool that does not run here: {error} {RECIPE}"
+            ) from None
         _check_storage(weights, self.spec, path)
         self._input_name, self._output_names = input_name(layers), output_names(layers)
         outputs = [Port(name, "float32", (None, *shapes[name])) for name in self._output_names]
@@ -167,9 +169,7 @@ class NcnnRequest:
         return outputs
 
 
-def open_net(
-    path: Path, threads: int | None = None, bf16: bool = False, layers: Sequence[Layer] | None = None
-) -> Any:
+def open_net(path: Path, threads: int | None = None, bf16: bool = False, layers: Sequence[Layer] | None = None) -> Any:
     """An `ncnn.Net` of files that were checked, with every option set that decides on the precision.
 
     layers: to run instead of those in the file.
@@ -203,9 +203,7 @@ def run_image(net: Any, image: Floats, names: Sequence[str] = (OUTPUT,), name: s
     return [np.array(value) for value in extract(net, Mat(pixels).clone(), names, (), name)]
 
 
-def extract(
-    net: Any, pixels: Any, names: Sequence[str], pools: Sequence[Any] = (), name: str = INPUT
-) -> list[Any]:
+def extract(net: Any, pixels: Any, names: Sequence[str], pools: Sequence[Any] = (), name: str = INPUT) -> list[Any]:
     """As `run_image`, from one `ncnn.Mat` to others.
 
     pools: allocators of values and of what layers need on the way, for one thread at a time, instead of the net's own;

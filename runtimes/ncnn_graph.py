@@ -156,10 +156,11 @@ def _same(layer: Layer, inputs: list[Shape]) -> list[Shape]:
     return [shape] * len(layer.outputs)
 
 
-def _add(layer: Layer, inputs: list[Shape]) -> list[Shape]:
-    left, right = inputs
-    _require(left == right, layer.integer(0) == 0)
-    return [left]
+def _arithmetic(layer: Layer, inputs: list[Shape]) -> list[Shape]:
+    """The sum or product of two values of one shape, or of one with a number."""
+    _require(len(set(inputs)) == 1, layer.integer(0) in (0, 2))
+    _require(len(inputs) == (1 if layer.integer(1) else 2), (2 in layer.parameters) == (layer.integer(1) == 1))
+    return inputs[:1]
 
 
 def _concat(layer: Layer, inputs: list[Shape]) -> list[Shape]:
@@ -183,14 +184,14 @@ def _upsample(layer: Layer, inputs: list[Shape]) -> list[Shape]:
 
 def _flatten(layer: Layer, inputs: list[Shape]) -> list[Shape]:
     [(channels, height, width)] = inputs
-    _require(layer.parameters == {0: "-1", 1: str(channels)})
+    _require(set(layer.parameters) == {0, 1}, layer.integer(1) == channels, layer.integer(0) in (-1, height * width))
     return [(channels, height * width)]
 
 
 def _reorg(layer: Layer, inputs: list[Shape]) -> list[Shape]:
     """Every second pixel, in four times the channels."""
     [(channels, height, width)] = inputs
-    _require(layer.parameters == {0: "2", 1: "1"}, height % 2 == width % 2 == 0)
+    _require(layer.integer(0) == 2, layer.integer(1) in (0, 1), height % 2 == width % 2 == 0)
     return [(4 * channels, height // 2, width // 2)]
 
 
@@ -201,21 +202,29 @@ def _transpose(layer: Layer, inputs: list[Shape]) -> list[Shape]:
 
 
 def _slice(layer: Layer, inputs: list[Shape]) -> list[Shape]:
-    """Channels in equal parts, or the first rows and what is left."""
-    if len(inputs[0]) != 3:
-        return _split_rows(layer, inputs)
-    [(channels, height, width)] = inputs
-    parts = len(layer.outputs)
-    _require(layer.parameters == {-23300: ",".join([str(parts), *["-233"] * parts])}, channels % parts == 0)
-    return [(channels // parts, height, width)] * parts
+    """Parts along an axis; -233 stands for an equal share of what is left."""
+    [shape] = inputs
+    count, *sizes = map(int, layer.parameters.get(-23300, "").split(","))
+    axis = layer.integer(1)
+    _require(count == len(sizes) == len(layer.outputs), 0 <= axis < len(shape))
+    left, parts = shape[axis], list[int]()
+    for index, size in enumerate(sizes):
+        parts.append(left // (count - index) if size == -233 else size)
+        left -= parts[-1]
+    _require(left == 0)
+    return [(*shape[:axis], size, *shape[axis + 1 :]) for size in parts]
 
 
-def _split_rows(layer: Layer, inputs: list[Shape]) -> list[Shape]:
-    """The first rows, and what is left."""
-    [(rows, columns)] = inputs
-    count, first, rest = layer.parameters.get(-23300, "").split(",")
-    _require(count == "2", rest == "-233", layer.integer(1) == 0, 0 < int(first) < rows)
-    return [(int(first), columns), (rows - int(first), columns)]
+def _constant(layer: Layer, inputs: list[Shape]) -> list[Shape]:
+    """Numbers in the file: (rows, columns)."""
+    _require(not inputs, set(layer.parameters) == {0, 1})
+    return [(layer.integer(1), layer.integer(0))]
+
+
+def _exponential(layer: Layer, inputs: list[Shape]) -> list[Shape]:
+    [shape] = inputs
+    _require(layer.integer(0) == 7)
+    return [shape]
 
 
 # The layers of which YOLOX is made: the parameters that each may have, by NCNN's numbers, and what it does to shapes.
@@ -228,7 +237,9 @@ RULES: dict[str, tuple[set[int], Rule]] = {
     "Sigmoid": (set(), _same),
     "ReLU": ({0}, _same),
     "Split": (set(), _same),
-    "BinaryOp": ({0}, _add),
+    "BinaryOp": ({0, 1, 2}, _arithmetic),
+    "UnaryOp": ({0}, _exponential),
+    "MemoryData": ({0, 1}, _constant),
     "Concat": ({0}, _concat),
     "Interp": ({0, 1, 2, 6}, _upsample),
     "Reshape": ({0, 1}, _flatten),

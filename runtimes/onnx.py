@@ -121,7 +121,9 @@ class OnnxRuntime:
         self._input_name = inputs[0].name
 
     def _open_third_party(self, path: str | Path, sigmoid: bool) -> None:
-        inputs, outputs = ([*map(_port, values)] for values in (self._session.get_inputs(), self._session.get_outputs()))
+        inputs, outputs = (
+            [*map(_port, values)] for values in (self._session.get_inputs(), self._session.get_outputs())
+        )
         self._third_party = ThirdPartyGraph(path, self.spec, inputs, outputs, sigmoid)
         self._input_name = inputs[0].name
         self._third_party.check(self.infer)

@@ -93,7 +93,9 @@ class ThirdPartyGraph:
 
     def read(self, outputs: Sequence[Array], count: int) -> Floats:
         """What the graph gave for `count` images, as `ModelSpec` says. Raises `InvalidInput` where it is not that."""
-        found = [Port(port.name, value.dtype.name, value.shape) for port, value in zip(self._ports, outputs, strict=True)]
+        found = [
+            Port(port.name, value.dtype.name, value.shape) for port, value in zip(self._ports, outputs, strict=True)
+        ]
         if self.spec.nms:
             return _sorted(read_rows(self.path, found, outputs, count, self.spec.num_classes))
         values = [np.asarray(value, np.float32) for value in outputs]
@@ -232,7 +234,9 @@ def _columns(
     by_name: list[Part] = []
     for channels, pattern in zip(wanted, ("reg|box", "obj", "cls|class"), strict=True):
         named_so = [
-            (index, view) for index, size, view in parts if size == channels and re.search(pattern, ports[index].name, re.I)
+            (index, view)
+            for index, size, view in parts
+            if size == channels and re.search(pattern, ports[index].name, re.I)
         ]
         if len(named_so) != 1:
             return None
@@ -250,7 +254,9 @@ def _what_it_is(ports: Sequence[Port], spec: ModelSpec, count: int) -> str:
     if len(ports) == 1 and len(shapes[0]) == 2:
         sizes = set(shapes[0])
         if 3 * anchors in sizes:
-            return f"{wanted}, but three anchors a cell, as YOLOv3, YOLOv5 and YOLOv7 have them, which is not read here."
+            return (
+                f"{wanted}, but three anchors a cell, as YOLOv3, YOLOv5 and YOLOv7 have them, which is not read here."
+            )
         if anchors in sizes:
             [columns] = sizes - {anchors} or {anchors}
             assert columns is not None
@@ -258,7 +264,9 @@ def _what_it_is(ports: Sequence[Port], spec: ModelSpec, count: int) -> str:
     if any(shape[1:3] in grids or shape[:2] in grids or shape[2:4] in grids for shape in shapes if len(shape) >= 3):
         sizes_of_anchors = {3 * (5 + classes), 3}
         if any(size in sizes_of_anchors for shape in shapes for size in (shape[0], shape[-1]) if len(shape) >= 3):
-            return f"{wanted}, but three anchors a cell, as YOLOv3, YOLOv5 and YOLOv7 have them, which is not read here."
+            return (
+                f"{wanted}, but three anchors a cell, as YOLOv3, YOLOv5 and YOLOv7 have them, which is not read here."
+            )
         channels = {shape[0] if shape[1:3] in grids else shape[-1] for shape in shapes}
         if len(ports) == len(spec.strides) and len(channels) == 1 and (size := channels.pop() or 0) > 5:
             return _other_columns(size, spec)
@@ -279,8 +287,8 @@ def _other_columns(columns: int, spec: ModelSpec) -> str:
     classes = spec.num_classes
     if columns == 4 + classes:
         return (
-            f"4 box values and {classes} scores an anchor but no objectness, as YOLOv8 and later give; those are not read"
-            f" here (of a YOLOX model with {columns - 5} classes, say their names with --class-names)."
+            f"4 box values and {classes} scores an anchor but no objectness, as YOLOv8 and later give; those are not"
+            f" read here (of a YOLOX model with {columns - 5} classes, say their names with --class-names)."
         )
     if columns < 6:
         return f"{columns} values an anchor, fewer than the 6 of YOLOX with one class."
@@ -365,9 +373,7 @@ def _check_boxes(path: str | Path, output: Floats, spec: ModelSpec) -> None:
 # --- Rows of detections, of NMS in the graph ---
 
 
-def read_rows(
-    path: str | Path, ports: Sequence[Port], outputs: Sequence[Array], count: int, classes: int
-) -> Floats:
+def read_rows(path: str | Path, ports: Sequence[Port], outputs: Sequence[Array], count: int, classes: int) -> Floats:
     """The rows (M, 7) of NMS in a third-party graph: batch index, left, top, right, bottom, score, class.
 
     Known are rows of seven in the orders of `ORDERS`, rows of six (x1, y1, x2, y2, score, class), and boxes with scores
@@ -405,7 +411,9 @@ def _boxes_scores_classes(ports: Sequence[Port], values: Sequence[Array]) -> Flo
     """Rows (N, M, 6) of boxes, scores and classes in outputs of their own. None where they are not plain."""
     last = [value.shape[-1] if value.ndim else 0 for value in values]
     if len(values) == 2 and 5 in last:  # x1, y1, x2, y2, score; class
-        boxes, labels = (values[0], values[1]) if last[0] == 5 and values[0].dtype.kind == "f" else (values[1], values[0])
+        boxes, labels = (
+            (values[0], values[1]) if last[0] == 5 and values[0].dtype.kind == "f" else (values[1], values[0])
+        )
         if labels.size != prod(boxes.shape[:-1]):
             return None
         return np.concatenate([boxes, labels.reshape(*boxes.shape[:-1], 1)], axis=-1).astype(np.float32)
@@ -450,14 +458,17 @@ def _rows_of_seven(path: str | Path, port: Port, rows: Floats, count: int, class
         raise InvalidInput(f"{path} has NMS inside and gives rows of {said} with {fault}.")
     if not fitting or any(not np.array_equal(fitting[0], other) for other in fitting[1:]):
         raise InvalidInput(
-            f"{path} has NMS inside and gives rows of 7 whose order its values do not say ({'; '.join(ORDERS)}): {EXPORT}."
+            f"{path} has NMS inside and gives rows of 7 whose order its values do not say"
+            f" ({'; '.join(ORDERS)}): {EXPORT}."
         )
     return fitting[0]
 
 
 def _order_in_name(name: str) -> str | None:
     """The order that the name of an output spells, such as `batchno_classid_score_x1y1x2y2`."""
-    places = [re.search(pattern, name.lower()) for pattern in ("batch", "x1|x0|xmin|box", "score|conf", "class|label|cls")]
+    places = [
+        re.search(pattern, name.lower()) for pattern in ("batch", "x1|x0|xmin|box", "score|conf", "class|label|cls")
+    ]
     if any(place is None for place in places):
         return None
     batch, box, score, label = (place.start() for place in places if place is not None)

@@ -26,7 +26,7 @@ from .drawing import draw, write_picture
 from .files import check_output_folder
 from .gallery import PAGE, Gallery, check_room, show, writing_gallery
 from .json_output import NotPassed
-from .options import ForeignOptions, Json, check_positive, check_thresholds, open_artifact
+from .options import ForeignOptions, InputSize, Json, check_positive, check_thresholds, open_artifact
 from .results import Results, writing_results
 from .video import VIDEO_SUFFIXES, detect_video, open_video
 
@@ -63,6 +63,8 @@ class DetectConfig:
     json: Json = None
     """File for a summary as JSON, {"detections", "images", "left_out", "output"}; "-" is standard output, which then
     holds nothing else."""
+    input_size: InputSize = None
+    """Height and width of the network input, of a third-party file that takes any size."""
     foreign: Annotated[ForeignOptions, tyro.conf.arg(name="foreign ONNX")] = field(default_factory=ForeignOptions)
 
 
@@ -79,8 +81,16 @@ def command(config: DetectConfig) -> dict[str, Any]:
     video = video_path(config, camera) if is_video else None
     streams = config.streams or (1 if camera else None)
     with open_artifact(
-        config.artifact, config.foreign, config.score_threshold, config.nms_threshold, config.threads, streams
+        config.artifact,
+        config.foreign,
+        config.score_threshold,
+        config.nms_threshold,
+        config.threads,
+        streams,
+        config.input_size,
     ) as detector:
+        for warning in detector.warnings:
+            print(f"warning: {warning}", file=sys.stderr, flush=True)
         capture = open_video(config.source, camera) if is_video else None
         with only_here(config.output / ".detect.lock", f"another process detects into {config.output}: wait for it."):
             left_out, count = detect_all(config, detector, pictures, capture, video)

@@ -40,7 +40,7 @@ class EvaluateConfig:
     nms_threshold: float | None = None
     """IoU over which two boxes of a class are one; unset, 0.65."""
     input_size: InputSize = None
-    """Height and width of the network input; checkpoints only (an artifact has its own)."""
+    """Height and width of the network input; of checkpoints, and of third-party files that take any size."""
     batch: int = 1
     """Images at a time, where the model takes any number."""
     threads: int | None = None
@@ -65,9 +65,18 @@ def evaluate(detector: Detector, dataset: Dataset, batch: int = 1) -> CocoFigure
 
 
 def detect_all(detector: Detector, dataset: Dataset, batch: int = 1) -> list[Detections]:
-    """The detections in every image of the data set, in its order. Shows a progress bar."""
+    """The detections in every image of the data set, in its order, not clipped to it. Shows a progress bar.
+
+    AP is measured on boxes as the network gives them, as the official evaluation does.
+    """
+    detector = Detector(detector.runtime, detector.score_threshold, _own_nms(detector), detector.streams, clip=False)
     images = tqdm(dataset.read_images(), unit="image", desc=f"detecting ({detector.spec.name})")
     return list(detector.detect_stream(images, batch))
+
+
+def _own_nms(detector: Detector) -> float | None:
+    """The NMS threshold that a detector was given; that of NMS in the graph cannot be."""
+    return None if detector.spec.nms else detector.nms_threshold
 
 
 def match_categories(spec: ModelSpec, dataset: Dataset) -> tuple[int, ...]:
@@ -91,8 +100,6 @@ def match_categories(spec: ModelSpec, dataset: Dataset) -> tuple[int, ...]:
 def open_model(config: EvaluateConfig) -> Detector:
     """The detector for an artifact or a checkpoint."""
     if config.model.suffix not in CHECKPOINT_SUFFIXES:
-        if config.input_size is not None:
-            raise InvalidInput("--input-size is for checkpoints; an artifact has its own.")
         if config.device != "cpu":
             raise InvalidInput("--device is for checkpoints.")
         return open_artifact(
@@ -102,6 +109,7 @@ def open_model(config: EvaluateConfig) -> Detector:
             config.nms_threshold,
             config.threads,
             config.streams,
+            config.input_size,
         )
     if config.streams is not None:
         raise InvalidInput("--streams is for artifacts.")
@@ -121,9 +129,12 @@ def command(config: EvaluateConfig) -> dict[str, Any]:
     check_positive(batch=config.batch, threads=config.threads, streams=config.streams)
     dataset = open_dataset(config.data, () if config.split is None else (config.split,))
     with open_model(config) as detector:
+        for warning in detector.warnings:
+            print(f"warning: {warning}", file=sys.stderr, flush=True)
         figures = evaluate(detector, dataset, config.batch)
+        warnings = list(detector.warnings)
     print(figures)
-    return asdict(figures)
+    return {**asdict(figures), "warnings": warnings} if warnings else asdict(figures)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
