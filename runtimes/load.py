@@ -105,8 +105,8 @@ def model_file(artifact: str | Path) -> Path:
     if path.suffix.lower() in OTHER_TOOLS and path.exists():
         tool = OTHER_TOOLS[path.suffix.lower()]
         raise InvalidInput(
-            f"{path} is a model file of {tool}, which no runtime here reads ({known}): export the checkpoint that it was"
-            " made from (yolox-deploy export --weights FILE), or give the ONNX file."
+            f"{path} is a model file of {tool}, which no runtime here reads ({known}): export the checkpoint that it"
+            " was made from (yolox-deploy export --weights FILE), or give the ONNX file."
         )
     if path.suffix.lower() == ".bin" and path.exists():
         raise InvalidInput(f"{path} holds weights alone: give the .xml or .param file beside it.")

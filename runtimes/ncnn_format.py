@@ -105,7 +105,7 @@ def _parse_layer(line: str) -> Layer:
 
 
 def parse_bin(content: bytes, layers: Iterable[Layer]) -> dict[str, Weights]:
-    """The weights of every convolution, and every constant, by its name. Raises `InvalidInput` where they do not fill the file exactly."""
+    """The weights of each convolution and constant, by name. Raises `InvalidInput` where they do not fill the file."""
     reader = _Reader(content)
     weights = {layer.name: _read_weights(reader, layer) for layer in layers if layer.kind in (*CONVOLUTIONS, CONSTANT)}
     if reader.position != len(content):

@@ -64,8 +64,8 @@ def read_class_names(argument: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
             lines = Path(argument).read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise InvalidInput(
-                f'--class-names {argument} is neither "coco" nor a text file that can be read: {error}. Names themselves'
-                " are given with commas between them: --class-names helmet,vest."
+                f'--class-names {argument} is neither "coco" nor a text file that can be read: {error}. Names'
+                " themselves are given with commas between them: --class-names helmet,vest."
             ) from None
     names = tuple(line.strip() for line in lines if line.strip())
     if not names:
@@ -122,7 +122,7 @@ def _about_nms(name: str, nms: GraphNMS) -> str:
         "a score that its graph does not show" if nms.score_threshold is None else f"score {nms.score_threshold:g}",
         "an IoU that it does not show" if nms.nms_threshold is None else f"IoU {nms.nms_threshold:g}",
     )
-    return f"{name} has NMS inside, from {score} on, at {overlap}: what its graph drops is not detected, nor counted in AP."
+    return f"{name} has NMS inside, from {score} on, at {overlap}: what its graph drops is not counted in AP either."
 
 
 def streams_for(cores: int) -> int:
