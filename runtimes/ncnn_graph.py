@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from .errors import InvalidInput
 from .ncnn_format import Layer
@@ -26,7 +26,7 @@ def blob_shapes(layers: Sequence[Layer], image: Shape, third_party: bool = False
     """The shape of every value in the graph, by its name, in order, for an image of shape (3, H, W).
 
     third_party: input and outputs may have any names, and there may be several outputs. Raises `InvalidInput` for a
-    layer that no YOLOX needs, or that does not fit what comes into it.
+    layer that is not known here, or that does not fit what comes into it.
     """
     if third_party:
         first = input_name(layers)
@@ -35,11 +35,13 @@ def blob_shapes(layers: Sequence[Layer], image: Shape, third_party: bool = False
         first = INPUT
         if not layers or str(layers[0]).split()[2:] != ["0", "1", INPUT] or layers[0].kind != "Input":
             raise InvalidInput(f"its graph does not begin with the input {INPUT!r}.")
+    rules = THIRD_PARTY_RULES if third_party else RULES
     shapes = {first: image}
     for layer in layers[1:]:
         if not set(layer.inputs) <= set(shapes) or set(layer.outputs) & set(shapes):
             raise InvalidInput(f"{layer.name} is not connected to what stands before it in its graph.")
-        shapes |= zip(layer.outputs, _apply(layer, [shapes[name] for name in layer.inputs]), strict=True)
+        made = _apply(layer, [shapes[name] for name in layer.inputs], rules)
+        shapes |= zip(layer.outputs, made, strict=True)
     used = Counter(name for layer in layers for name in layer.inputs)
     if max(used.values(), default=2) > 1:
         raise InvalidInput("its graph does not use every value once.")
@@ -93,10 +95,10 @@ def without_focus(layers: Sequence[Layer]) -> list[Layer]:
     return made
 
 
-def _apply(layer: Layer, inputs: list[Shape]) -> list[Shape]:
-    if layer.kind not in RULES:
-        raise InvalidInput(f"its graph holds a layer of the kind {layer.kind[:40]}, which no YOLOX needs.")
-    parameters, rule = RULES[layer.kind]
+def _apply(layer: Layer, inputs: list[Shape], rules: Mapping[str, tuple[set[int], Rule]]) -> list[Shape]:
+    if layer.kind not in rules:
+        raise InvalidInput(f"its graph holds a layer of the kind {layer.kind[:40]}, which is not run here.")
+    parameters, rule = rules[layer.kind]
     try:
         outputs = rule(layer, inputs)
         known = set(layer.parameters) <= parameters and len(outputs) == len(set(layer.outputs)) == len(layer.outputs)
@@ -156,6 +158,12 @@ def _same(layer: Layer, inputs: list[Shape]) -> list[Shape]:
     return [shape] * len(layer.outputs)
 
 
+def _add(layer: Layer, inputs: list[Shape]) -> list[Shape]:
+    left, right = inputs
+    _require(left == right, layer.integer(0) == 0)
+    return [left]
+
+
 def _arithmetic(layer: Layer, inputs: list[Shape]) -> list[Shape]:
     """The sum or product of two values of one shape, or of one with a number."""
     _require(len(set(inputs)) == 1, layer.integer(0) in (0, 2))
@@ -201,6 +209,14 @@ def _transpose(layer: Layer, inputs: list[Shape]) -> list[Shape]:
     return [(columns, rows)]
 
 
+def _split_rows(layer: Layer, inputs: list[Shape]) -> list[Shape]:
+    """The first rows, and what is left."""
+    [(rows, columns)] = inputs
+    count, first, rest = layer.parameters.get(-23300, "").split(",")
+    _require(count == "2", rest == "-233", layer.integer(1) == 0, 0 < int(first) < rows)
+    return [(int(first), columns), (rows - int(first), columns)]
+
+
 def _slice(layer: Layer, inputs: list[Shape]) -> list[Shape]:
     """Parts along an axis; -233 stands for an equal share of what is left."""
     [shape] = inputs
@@ -237,12 +253,19 @@ RULES: dict[str, tuple[set[int], Rule]] = {
     "Sigmoid": (set(), _same),
     "ReLU": ({0}, _same),
     "Split": (set(), _same),
-    "BinaryOp": ({0, 1, 2}, _arithmetic),
-    "UnaryOp": ({0}, _exponential),
-    "MemoryData": ({0, 1}, _constant),
+    "BinaryOp": ({0}, _add),
     "Concat": ({0}, _concat),
     "Interp": ({0, 1, 2, 6}, _upsample),
     "Reshape": ({0, 1}, _flatten),
+    "Slice": ({1, -23300}, _split_rows),
+}
+
+# Those that third-party files have besides: decoded boxes, `Focus`, and rows for columns.
+THIRD_PARTY_RULES: dict[str, tuple[set[int], Rule]] = {
+    **RULES,
+    "BinaryOp": ({0, 1, 2}, _arithmetic),
+    "UnaryOp": ({0}, _exponential),
+    "MemoryData": ({0, 1}, _constant),
     "Slice": ({1, -23300}, _slice),
     "Reorg": ({0, 1}, _reorg),
     "Permute": ({0}, _transpose),

@@ -69,8 +69,8 @@ class OpenVINORuntime:
             refuse_sigmoid(path, sigmoid)
             _check_against_file(model, path, self.spec)
         else:
-            ports = ([*map(port_of, values)] for values in (model.inputs, model.outputs))
-            self._third_party = ThirdPartyGraph(path, self.spec, *ports, sigmoid)
+            inputs, outputs = [*map(port_of, model.inputs)], [*map(port_of, model.outputs)]
+            self._third_party = ThirdPartyGraph(path, self.spec, inputs, outputs, sigmoid)
         settings: dict[str, Any] = {
             "PERFORMANCE_HINT": performance_hint,
             "INFERENCE_PRECISION_HINT": inference_precision,

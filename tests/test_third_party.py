@@ -525,7 +525,7 @@ def test_levels_in_another_order_are_refused(official: Path, tmp_path: Path) -> 
 
 def test_an_exponential_of_an_activation_decodes_nothing() -> None:
     boxes = [Node("Conv", ("x",), ("a",)), Node("Exp", ("a",), ("b",)), Node("Mul", ("b", "s"), ("y",))]
-    mish = [Node("Exp", ("x",), ("a",)), Node("Mul", ("a", "x"), ("b",)), Node("Conv", ("b",), ("y",))]
+    mish = [Node("Exp", ("i",), ("m",)), Node("Mul", ("m", "i"), ("n",)), Node("Conv", ("n",), ("x",))]
     sigmoid = [Node("Conv", ("x",), ("a",)), Node("Exp", ("a",), ("b",)), Node("Add", ("b", "one"), ("y",))]
     assert [decodes(nodes) for nodes in (boxes, mish, sigmoid, boxes + mish)] == [True, False, False, True]
 

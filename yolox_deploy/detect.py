@@ -61,8 +61,8 @@ class DetectConfig:
     show: bool = False
     """Write index.html too, a page to look at the pictures in (of video, one frame a second), and open it."""
     json: Json = None
-    """File for a summary as JSON, {"detections", "images", "left_out", "output"}; "-" is standard output, which then
-    holds nothing else."""
+    """File for a summary as JSON, {"detections", "images", "left_out", "output"}, and "warnings" if there are any;
+    "-" is standard output, which then holds nothing else."""
     input_size: InputSize = None
     """Height and width of the network input, of a third-party file that takes any size."""
     foreign: Annotated[ForeignOptions, tyro.conf.arg(name="foreign ONNX")] = field(default_factory=ForeignOptions)
@@ -91,13 +91,20 @@ def command(config: DetectConfig) -> dict[str, Any]:
     ) as detector:
         for warning in detector.warnings:
             print(f"warning: {warning}", file=sys.stderr, flush=True)
+        warnings = list(detector.warnings)
         capture = open_video(config.source, camera) if is_video else None
         with only_here(config.output / ".detect.lock", f"another process detects into {config.output}: wait for it."):
             left_out, count = detect_all(config, detector, pictures, capture, video)
         if config.show:
             show(config.output / PAGE)
     images = len(pictures) or None
-    summary = {"detections": count, "images": images, "left_out": left_out, "output": str(config.output)}
+    summary: dict[str, Any] = {
+        "detections": count,
+        "images": images,
+        "left_out": left_out,
+        "output": str(config.output),
+        **({"warnings": warnings} if warnings else {}),
+    }
     if left_out:
         print("\n".join(f"left out: {why}" for why in left_out), file=sys.stderr)
         raise NotPassed(f"{len(left_out)} of {images} images were left out.", summary)
