@@ -13,13 +13,15 @@ import numpy.typing as npt
 
 from .cores import threads_of
 from .errors import InvalidInput, MissingBackend
+from .ncnn_focus import without_focus
 from .ncnn_format import Layer, Weights, read_model, to_param
-from .ncnn_graph import INPUT, OUTPUT, blob_shapes, input_name, output_names, output_shape, without_focus
+from .ncnn_graph import INPUT, OUTPUT, blob_shapes, input_name, output_names, output_shape
 from .postprocess import Floats
 from .preprocess import empty_input
 from .runtime import CopyingRequest, Request, check_input, check_threads, refuse_sigmoid, spec_beside
 from .spec import ModelSpec
-from .third_party import Port, ThirdPartyGraph
+from .third_party import ThirdPartyGraph
+from .third_party_layout import Port
 
 # How the weights of each precision may be stored; at least one must be stored as the last of them.
 STORAGE = {"fp32": ["float32"], "fp16": ["float32", "float16"], "int8": ["float32", "int8"]}

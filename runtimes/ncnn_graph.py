@@ -74,27 +74,6 @@ def _check_size(layer: Layer, image: Shape) -> None:
         raise InvalidInput(f"its graph takes an image of {said[1]}x{said[0]} and {said[2]} channels.")
 
 
-def without_focus(layers: Sequence[Layer]) -> list[Layer]:
-    """The layers with NCNN's own in place of `YoloV5Focus`, which the official recipe leaves to the application.
-
-    It makes four images of half the size, of every second pixel, in the order of YOLOX's `Focus`: top left, bottom
-    left, top right, bottom right.
-    """
-    made: list[Layer] = []
-    for layer in layers:
-        if layer.kind != "YoloV5Focus" or len(layer.inputs) != 1 or len(layer.outputs) != 1 or layer.parameters:
-            made.append(layer)
-            continue
-        [output] = layer.outputs
-        corners = tuple(f"{output}_focus{index}" for index in range(4))
-        made += [
-            Layer("Reorg", f"{layer.name}_reorg", layer.inputs, (f"{output}_reorg",), {0: "2", 1: "1"}),
-            Layer("Slice", f"{layer.name}_slice", (f"{output}_reorg",), corners, {-23300: "4,-233,-233,-233,-233"}),
-            Layer("Concat", f"{layer.name}_concat", tuple(corners[index] for index in (0, 2, 1, 3)), (output,)),
-        ]
-    return made
-
-
 def _apply(layer: Layer, inputs: list[Shape], rules: Mapping[str, tuple[set[int], Rule]]) -> list[Shape]:
     if layer.kind not in rules:
         raise InvalidInput(f"its graph holds a layer of the kind {layer.kind[:40]}, which is not run here.")
@@ -159,9 +138,8 @@ def _same(layer: Layer, inputs: list[Shape]) -> list[Shape]:
 
 
 def _add(layer: Layer, inputs: list[Shape]) -> list[Shape]:
-    left, right = inputs
-    _require(left == right, layer.integer(0) == 0)
-    return [left]
+    _require(layer.integer(0) == 0)
+    return _arithmetic(layer, inputs)
 
 
 def _arithmetic(layer: Layer, inputs: list[Shape]) -> list[Shape]:
@@ -232,8 +210,7 @@ def _slice(layer: Layer, inputs: list[Shape]) -> list[Shape]:
 
 
 def _constant(layer: Layer, inputs: list[Shape]) -> list[Shape]:
-    """Numbers in the file: (rows, columns)."""
-    _require(not inputs, set(layer.parameters) == {0, 1})
+    _require(not inputs, set(layer.parameters) == {0, 1})  # columns, rows
     return [(layer.integer(1), layer.integer(0))]
 
 

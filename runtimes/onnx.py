@@ -17,7 +17,8 @@ from .onnx_external import check_external_data
 from .preprocess import empty_input
 from .runtime import CopyingRequest, Request, check_graph, check_input, check_threads, one_spec, refuse_sigmoid
 from .spec import ModelSpec
-from .third_party import Port, ThirdPartyGraph
+from .third_party import ThirdPartyGraph
+from .third_party_layout import Port
 
 # Each field of the spec is one entry of the file's metadata, as JSON: "yolox.input_size" -> "[416, 416]".
 METADATA_PREFIX = "yolox."

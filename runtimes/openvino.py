@@ -19,7 +19,8 @@ from .json_file import check_regular
 from .preprocess import empty_input
 from .runtime import CopyingRequest, Request, check_graph, check_input, check_threads, one_spec, refuse_sigmoid
 from .spec import ModelSpec
-from .third_party import Port, ThirdPartyGraph
+from .third_party import ThirdPartyGraph
+from .third_party_layout import Port
 
 # Where the spec lies in the IR: model.get_rt_info("yolox"), one JSON text.
 RT_INFO = "yolox"
@@ -234,15 +235,6 @@ def _spec_of(model: Any, path: str | Path, given: ModelSpec | None) -> ModelSpec
 def _check_against_file(model: Any, path: str | Path, spec: ModelSpec) -> None:
     dtypes = [str(port.element_type.to_dtype()) for port in model.inputs]
     check_graph(path, spec, dtypes, [*map(_shape, model.inputs)], [*map(_shape, model.outputs)])
-
-
-def open_model(path: Path) -> Any:
-    """The `openvino.Model` in a `.xml` file. Raises as `OpenVINORuntime`."""
-    try:
-        import openvino
-    except ImportError:
-        raise MissingBackend("OpenVINO files need OpenVINO: pip install openvino") from None
-    return _read(openvino.Core(), path)
 
 
 def port_of(value: Any) -> Port:

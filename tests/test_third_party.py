@@ -16,12 +16,15 @@ from onnx import TensorProto, helper
 
 from runtimes import COCO_CATEGORY_IDS, COCO_CLASS_NAMES, Detections, InvalidInput, foreign_spec, load
 from runtimes.detector import Detector
-from runtimes.foreign import Node, decodes, names_in
+from runtimes.foreign import decodes, names_in
 from runtimes.load import model_file
+from runtimes.ncnn_focus import without_focus
 from runtimes.ncnn_format import parse_param, to_param
-from runtimes.ncnn_graph import blob_shapes, without_focus
+from runtimes.ncnn_graph import blob_shapes
 from runtimes.preprocess import Image, preprocess
-from runtimes.third_party import Port, read_rows
+from runtimes.third_party_files import Node
+from runtimes.third_party_layout import Port
+from runtimes.third_party_rows import read_rows
 from yolox_deploy import detect, evaluate
 from yolox_deploy.data.open import open_dataset
 from yolox_deploy.options import ForeignOptions, open_artifact, read_class_names
