@@ -87,7 +87,7 @@ class NcnnRuntime:
         _check_storage(weights, self.spec, path)
         self._input_name, self._output_names = input_name(layers), output_names(layers)
         outputs = [Port(name, "float32", (None, *shapes[name])) for name in self._output_names]
-        port = Port(self._input_name, "float32", (None, *size))
+        port = Port(self._input_name, "float32", (self.spec.batch, *size))
         self._third_party = ThirdPartyGraph(path, self.spec, [port], outputs, sigmoid)
         return layers
 
