@@ -10,16 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from runtimes.errors import InvalidInput
-from runtimes.ncnn_format import FLAGS, MAGIC, Layer, Weights
+from runtimes.ncnn_format import FLAGS, Layer, Weights, to_param
 
 FLAG_OF = {np.dtype(dtype): flag for flag, dtype in FLAGS.items()}
 
 
 def write_model(path: Path, layers: Sequence[Layer], weights: Mapping[str, Weights]) -> Path:
     """Write graph and weights, in the order of the graph. Returns `path`, the `.param`."""
-    blobs = sum(len(layer.outputs) for layer in layers)
-    lines = [MAGIC, f"{len(layers)} {blobs}", *map(str, layers)]
-    path.write_text("\n".join(lines) + "\n", encoding="ascii")
+    path.write_text(to_param(layers), encoding="ascii")
     stored = [weights[layer.name] for layer in layers if layer.name in weights]
     path.with_suffix(".bin").write_bytes(b"".join(map(to_bytes, stored)))
     return path

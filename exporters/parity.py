@@ -129,8 +129,10 @@ class _Tally:
     def __init__(self, tolerance: Tolerance, candidate: ModelSpec) -> None:
         self.tolerance, self.candidate = tolerance, candidate
         nms = candidate.nms
-        self.min_score = max(tolerance.min_score, nms.score_threshold if nms else 0)
-        self.nms_threshold = nms.nms_threshold if nms else NMS_THRESHOLD
+        if nms and (nms.score_threshold is None or nms.nms_threshold is None):
+            raise InvalidInput(f"{candidate.name} does not show the thresholds of its NMS: it cannot be compared.")
+        self.min_score = max(tolerance.min_score, nms.score_threshold or 0 if nms else 0)
+        self.nms_threshold = (nms.nms_threshold if nms else None) or NMS_THRESHOLD
         self._alone_score = max(tolerance.alone_score, self.min_score)
         self.detections = self.confident = self.missed = self.extra = self.tied = 0
         self.box_error = self.score_error = self.box_sum = self.score_sum = 0.0

@@ -15,7 +15,8 @@ from .errors import InvalidInput
 class Detections:
     """n detections of one image, best first. Field names are those of the `supervision` library.
 
-    xyxy: (n, 4) float32, left, top, right, bottom in pixels of the original image; not clipped to it.
+    xyxy: (n, 4) float32, left, top, right, bottom in pixels of the original image: within it, unless
+    `Detector` was told not to clip.
     confidence: (n,) float32, objectness times class score.
     class_id: (n,) int64, index into `ModelSpec.class_names`.
 

@@ -30,7 +30,9 @@ class Detector:
     ...     detections = detector(cv2.imread("street.jpg"))
 
     score_threshold: detections below it are dropped. nms_threshold: the IoU over which two boxes of a class are one.
-    streams: how many batches of a sequence are worked on at a time; what `runtime` was opened for.
+    streams: how many batches of a sequence are worked on at a time; what `runtime` was opened for. clip: boxes end at
+    the edges of the image, and those without any area in it are dropped; False is for measuring AP, as the official
+    evaluation does.
 
     Raises `InvalidInput` for thresholds that the artifact cannot serve (those of NMS in the graph are fixed).
     """
@@ -41,23 +43,23 @@ class Detector:
         score_threshold: float | None = None,
         nms_threshold: float | None = None,
         streams: int = 1,
+        clip: bool = True,
     ) -> None:
         for name, value in (("score_threshold", score_threshold), ("nms_threshold", nms_threshold)):
             if value is not None and not (isinstance(value, (float, int)) and 0 <= value <= 1):
                 raise InvalidInput(f"{name} must lie between 0 and 1, not be {value!r}.")
         check_threads(None, streams)
         built_in = runtime.spec.nms
+        lowest = (built_in.score_threshold or 0.0) if built_in else 0.0
         if built_in and (nms_threshold is not None and nms_threshold != built_in.nms_threshold):
-            raise InvalidInput(
-                f"NMS at {built_in.nms_threshold} is built into {runtime.spec.name}: export again to change it."
-            )
-        if built_in and score_threshold is not None and score_threshold < built_in.score_threshold:
-            raise InvalidInput(
-                f"{runtime.spec.name} was exported with detections from {built_in.score_threshold} on: export it again."
-            )
-        lowest = built_in.score_threshold if built_in else 0.0
+            at = "" if built_in.nms_threshold is None else f" at {built_in.nms_threshold}"
+            raise InvalidInput(f"NMS{at} is built into {runtime.spec.name}: export again to change it.")
+        if score_threshold is not None and score_threshold < lowest:
+            raise InvalidInput(f"{runtime.spec.name} was exported with detections from {lowest} on: export it again.")
         self.runtime = runtime
         self.streams = streams
+        self.clip = clip
+        self.warnings: tuple[str, ...] = ()  # what the user should know about the results, for a command to print
         self._requests = RequestPool(runtime)
         self.score_threshold = max(0.25, lowest) if score_threshold is None else score_threshold
         self.nms_threshold = 0.65 if nms_threshold is None else nms_threshold
@@ -126,7 +128,8 @@ class Detector:
         with self.request(len(images)) as request:
             ratios = self._fill(request, images)
             output = self._first(request.run(), len(images))
-            return postprocess(output, ratios, self.spec, self.score_threshold, self.nms_threshold)
+            sizes = [image.shape[:2] for image in images] if self.clip else None
+            return postprocess(output, ratios, self.spec, self.score_threshold, self.nms_threshold, sizes)
 
     def infer(self, images: Sequence[Image]) -> tuple[npt.NDArray[np.float32], list[float]]:
         """Preprocess and infer at most one batch of images, at least one.

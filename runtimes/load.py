@@ -32,6 +32,26 @@ RUNTIMES: dict[str, Callable[..., Runtime]] = {
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".pth.tar", ".pt.tar")
 # How PyTorch's files begin that are no archive, and any other of Python's pickles.
 PICKLE_STARTS = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
+# Model files of other tools, which no runtime here reads, by their suffix.
+OTHER_TOOLS = {
+    ".rknn": "Rockchip's RKNN toolkit",
+    ".tflite": "TensorFlow Lite",
+    ".mlmodel": "Core ML",
+    ".mlpackage": "Core ML",
+    ".mnn": "MNN",
+    ".pt2": "torch.export",
+    ".torchscript": "TorchScript",
+    ".ptl": "TorchScript",
+    ".plan": "TensorRT",
+    ".trt": "TensorRT",
+    ".ort": "ONNX Runtime's own format",
+    ".pb": "TensorFlow",
+    ".keras": "Keras",
+    ".h5": "Keras",
+    ".pdmodel": "PaddlePaddle",
+    ".hef": "Hailo",
+    ".om": "Huawei Ascend",
+}
 
 
 def load(
@@ -40,13 +60,14 @@ def load(
     score_threshold: float | None = None,
     nms_threshold: float | None = None,
     streams: int = 1,
+    clip: bool = True,
     **backend_options: Any,
 ) -> Detector:
     """Load an artifact: the folder that `export` wrote, or the model file in it.
 
     spec: only for files that carry none (see `foreign_spec`). Thresholds default to 0.25 and 0.65.
     streams: 1 for each image as soon as possible, with all cores; more for as many images a second as possible: so many
-    are worked on at a time, and share the cores. See `Detector.detect_stream`.
+    are worked on at a time, and share the cores. See `Detector.detect_stream`. clip: see `Detector`.
     backend_options: those of the backend's class, such as `threads` and `providers` of `OnnxRuntime`.
 
     Raises `InvalidInput` for a path that is no artifact, for files that are not those that were proven, and for an
@@ -57,10 +78,11 @@ def load(
     known = [name for name in inspect.signature(runtime).parameters if name not in ("path", "spec", "streams")]
     unknown = sorted(set(backend_options) - set(known))
     if unknown:
-        theirs = ", ".join(["score_threshold", "nms_threshold", "streams", *known])
+        theirs = ", ".join(["score_threshold", "nms_threshold", "streams", "clip", *known])
         raise InvalidInput(f"{path.suffix} files have no option {unknown[0]!r}; theirs are {theirs}.")
     check_proven(path)
-    return Detector(runtime(path, spec, streams=streams, **backend_options), score_threshold, nms_threshold, streams)
+    opened = runtime(path, spec, streams=streams, **backend_options)
+    return Detector(opened, score_threshold, nms_threshold, streams, clip)
 
 
 def is_artifact(path: Path) -> bool:
@@ -107,6 +129,14 @@ def model_file(artifact: str | Path) -> Path:
     """The model file of an artifact. Raises `InvalidInput` where there is none."""
     path = _standing(Path(artifact))
     known = ", ".join(RUNTIMES)
+    if path.suffix.lower() in OTHER_TOOLS and path.exists():
+        tool = OTHER_TOOLS[path.suffix.lower()]
+        raise InvalidInput(
+            f"{path} is a model file of {tool}, which no runtime here reads ({known}): export the checkpoint that it"
+            " was made from (yolox-deploy export --weights FILE), or give the ONNX file."
+        )
+    if path.suffix.lower() == ".bin" and path.exists():
+        raise InvalidInput(f"{path} holds weights alone: give the .xml or .param file beside it.")
     if path.is_dir():
         found = sorted(file for file in path.iterdir() if file.suffix.lower() in RUNTIMES)
         # An engine lies beside what it was built from.

@@ -8,7 +8,7 @@ shape in `ncnn_graph`, before native code sees the files. Sources: ncnn's wiki, 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -23,6 +23,7 @@ from .proof import weights_beside
 
 MAGIC = "7767517"
 CONVOLUTIONS = ("Convolution", "ConvolutionDepthWise")
+CONSTANT = "MemoryData"  # numbers as they stand in the `.bin`
 
 # What stands before each weight, and how its values are stored.
 FLAGS: dict[int, npt.DTypeLike] = {0: np.float32, 0x01306B47: np.float16, 0x000D4B38: np.int8}
@@ -58,7 +59,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Weights:
-    """What the `.bin` holds for one convolution.
+    """What the `.bin` holds for one convolution, or (as `weight`, flat) for a constant.
 
     weight: (out, in / groups, kernel height, kernel width), float32, float16 or int8. bias: (out,) float32 or None.
     For int8 only, weight_scales (out,) and input_scale (1,): float32 factors from real values to int8 ones.
@@ -83,6 +84,12 @@ def parse_param(text: str) -> list[Layer]:
     return layers
 
 
+def to_param(layers: Sequence[Layer]) -> str:
+    """The text of a `.param`; see `parse_param`."""
+    blobs = sum(len(layer.outputs) for layer in layers)
+    return "\n".join([MAGIC, f"{len(layers)} {blobs}", *map(str, layers)]) + "\n"
+
+
 def _parse_layer(line: str) -> Layer:
     tokens = line.split()
     if len(tokens) < 4 or not all(TOKEN.fullmatch(token) for token in tokens):
@@ -99,15 +106,17 @@ def _parse_layer(line: str) -> Layer:
 
 
 def parse_bin(content: bytes, layers: Iterable[Layer]) -> dict[str, Weights]:
-    """The weights of every convolution, by its name. Raises `InvalidInput` where they do not fill the file exactly."""
+    """The weights of each convolution and constant, by name. Raises `InvalidInput` where they do not fill the file."""
     reader = _Reader(content)
-    weights = {layer.name: _read_weights(reader, layer) for layer in layers if layer.kind in CONVOLUTIONS}
+    weights = {layer.name: _read_weights(reader, layer) for layer in layers if layer.kind in (*CONVOLUTIONS, CONSTANT)}
     if reader.position != len(content):
         raise InvalidInput(f"it is {len(content) - reader.position} bytes longer than the graph needs.")
     return weights
 
 
 def _read_weights(reader: _Reader, layer: Layer) -> Weights:
+    if layer.kind == CONSTANT:
+        return Weights(reader.take(layer.integer(0) * layer.integer(1), np.float32), None)
     outputs, size = layer.integer(0), layer.integer(6)
     kernel = layer.integer(11, layer.integer(1)), layer.integer(1)
     flag = int(reader.take(1, np.uint32)[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from .cores import threads_of
 from .errors import InvalidInput, MissingBackend, UserError, first_line
 from .onnx_external import check_external_data
 from .preprocess import empty_input
-from .runtime import Request, check_graph, check_input, check_threads, one_spec
+from .runtime import CopyingRequest, Request, check_graph, check_input, check_threads, one_spec, refuse_sigmoid
 from .spec import ModelSpec
+from .third_party import ThirdPartyGraph
+from .third_party_layout import Port
 
 # Each field of the spec is one entry of the file's metadata, as JSON: "yolox.input_size" -> "[416, 416]".
 METADATA_PREFIX = "yolox."
@@ -25,7 +28,7 @@ METADATA_PREFIX = "yolox."
 # Older versions do not know the setting, and pass over it.
 SPIN_MICROSECONDS = "50"
 
-ELEMENT_TYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
+ELEMENT_TYPES = {"tensor(float)": "float32", "tensor(double)": "float64"}  # others are called as in NumPy
 
 
 def spec_to_metadata(spec: ModelSpec) -> dict[str, str]:
@@ -50,7 +53,7 @@ class OnnxRuntime:
     threads: of one image; unset, the cores there are, shared out between the streams (see `cores.threads_of`). streams:
     images that are worked on at a time, by threads that share this runtime. providers: ONNX Runtime's execution
     providers, best first. session_options: an `onnxruntime.SessionOptions` of your own, on which `threads` is set where
-    it is given.
+    it is given. sigmoid: of a third-party file whose scores are logits, to make probabilities of them.
 
     Safe to share between threads. Raises `MissingBackend` without onnxruntime, `InvalidInput` for a file that is
     damaged or carries no spec while none is given.
@@ -64,6 +67,7 @@ class OnnxRuntime:
         streams: int = 1,
         providers: Sequence[str | tuple[str, dict[str, Any]]] = ("CPUExecutionProvider",),
         session_options: Any = None,
+        sigmoid: bool = False,
     ) -> None:
         try:
             import onnxruntime
@@ -91,11 +95,17 @@ class OnnxRuntime:
             )
         except Exception as error:  # onnxruntime has no common base class for what it raises
             raise InvalidInput(f"ONNX Runtime cannot load {path}: {first_line(error)}") from None
-        self.spec: ModelSpec = one_spec(self._own_spec(path), spec, path)
+        own = self._own_spec(path)
+        self.spec: ModelSpec = one_spec(own, spec, path)
         # ONNX Runtime goes on without a provider that does not start, such as CUDA without a driver.
         if _names(providers)[0] not in self._session.get_providers():
             raise InvalidInput(f"ONNX Runtime could not start {_names(providers)[0]} and would have used another.")
-        self._check_against_file(path)
+        self._third_party: ThirdPartyGraph | None = None
+        if own is None:
+            self._open_third_party(path, sigmoid)
+        else:
+            refuse_sigmoid(path, sigmoid)
+            self._check_against_file(path)
 
     def _own_spec(self, path: str | Path) -> ModelSpec | None:
         try:
@@ -107,9 +117,17 @@ class OnnxRuntime:
     def _check_against_file(self, path: str | Path) -> None:
         """The spec must fit the graph, so that a wrong one shows here and not as wrong boxes."""
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        dtypes = [ELEMENT_TYPES.get(value.type, value.type) for value in inputs]
+        dtypes = [_dtype(value) for value in inputs]
         check_graph(path, self.spec, dtypes, [value.shape for value in inputs], [value.shape for value in outputs])
         self._input_name = inputs[0].name
+
+    def _open_third_party(self, path: str | Path, sigmoid: bool) -> None:
+        inputs, outputs = (
+            [*map(_port, values)] for values in (self._session.get_inputs(), self._session.get_outputs())
+        )
+        self._third_party = ThirdPartyGraph(path, self.spec, inputs, outputs, sigmoid)
+        self._input_name = inputs[0].name
+        self._third_party.check(self.infer)
 
     def infer(self, images: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """See `Runtime.infer`."""
@@ -117,18 +135,20 @@ class OnnxRuntime:
         if session is None:
             raise InvalidInput(f"{self.spec.name} is closed.")
         check_input(images, self.spec)
+        third_party = self._third_party
+        fed = images if third_party is None else third_party.feed(images)
         try:
-            output: npt.NDArray[np.float32] = session.run(None, {self._input_name: images})[0]
+            outputs: list[npt.NDArray[np.float32]] = session.run(None, {self._input_name: fed})
         except Exception as error:  # onnxruntime has no common base class for what it raises
             raise UserError(f"ONNX Runtime failed on {self.spec.name}: {first_line(error)}") from None
-        return output
+        return outputs[0] if third_party is None else third_party.read(outputs, len(images))
 
     def new_request(self, batch: int) -> Request:
         """See `runtime.Request`: bound to its memory, so that nothing is copied."""
         session = self._session
         if session is None:
             raise InvalidInput(f"{self.spec.name} is closed.")
-        return OnnxRequest(session, self.spec, batch)
+        return OnnxRequest(session, self.spec, batch) if self._third_party is None else CopyingRequest(self, batch)
 
     def close(self) -> None:
         self._session = None
@@ -162,6 +182,16 @@ class OnnxRequest:
             return self._output
         rows: npt.NDArray[np.float32] = self._binding.copy_outputs_to_cpu()[0]
         return rows
+
+
+def _dtype(value: Any) -> str:
+    inside = re.fullmatch(r"tensor\((\w+)\)", value.type)
+    return ELEMENT_TYPES.get(value.type, inside[1] if inside else value.type)
+
+
+def _port(value: Any) -> Port:
+    shape = tuple(size if isinstance(size, int) and size > 0 else None for size in value.shape)
+    return Port(value.name, _dtype(value), shape)
 
 
 def _names(providers: Sequence[str | tuple[str, dict[str, Any]]]) -> list[str]:

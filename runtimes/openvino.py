@@ -18,8 +18,10 @@ from .errors import InvalidInput, MissingBackend, UserError
 from .json_file import check_regular
 from .preprocess import empty_input
 from .proof import weights_beside
-from .runtime import Request, check_graph, check_input, check_threads, one_spec
+from .runtime import CopyingRequest, Request, check_graph, check_input, check_threads, one_spec, refuse_sigmoid
 from .spec import ModelSpec
+from .third_party import ThirdPartyGraph
+from .third_party_layout import Port
 
 # Where the spec lies in the IR: model.get_rt_info("yolox"), one JSON text.
 RT_INFO = "yolox"
@@ -36,7 +38,7 @@ class OpenVINORuntime:
     OpenVINO names. performance_hint: "LATENCY" or "THROUGHPUT", which lets OpenVINO choose the streams where `streams`
     is 1. inference_precision: what is computed in; f32, whatever the file's precision, since OpenVINO's own choice is
     bf16 where the processor has it, which detects other things. bf16 is refused where the processor has none. cache:
-    folder for compiled models.
+    folder for compiled models. sigmoid: of a third-party file whose scores are logits, to make probabilities of them.
 
     Safe to share between threads: each call takes an idle inference request. Raises `MissingBackend` without openvino,
     `InvalidInput` for a file that is damaged or carries no spec while none is given.
@@ -52,6 +54,7 @@ class OpenVINORuntime:
         performance_hint: PerformanceHint = "LATENCY",
         inference_precision: InferencePrecision = "f32",
         cache: str | Path | None = None,
+        sigmoid: bool = False,
     ) -> None:
         try:
             import openvino
@@ -63,7 +66,13 @@ class OpenVINORuntime:
         _check_device(core, device, inference_precision)
         model = _read(core, Path(path))
         self.spec: ModelSpec = _spec_of(model, path, spec)
-        _check_against_file(model, path, self.spec)
+        self._third_party: ThirdPartyGraph | None = None
+        if model.has_rt_info(RT_INFO):
+            refuse_sigmoid(path, sigmoid)
+            _check_against_file(model, path, self.spec)
+        else:
+            inputs, outputs = [*map(port_of, model.inputs)], [*map(port_of, model.outputs)]
+            self._third_party = ThirdPartyGraph(path, self.spec, inputs, outputs, sigmoid)
         settings: dict[str, Any] = {
             "PERFORMANCE_HINT": performance_hint,
             "INFERENCE_PRECISION_HINT": inference_precision,
@@ -82,6 +91,8 @@ class OpenVINORuntime:
         _check_precision(self.compiled, device, inference_precision)
         self._openvino: Any = openvino
         self._idle: deque[Any] = deque()
+        if self._third_party is not None:
+            self._third_party.check(self.infer)
 
     def infer(self, images: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """See `Runtime.infer`."""
@@ -97,7 +108,8 @@ class OpenVINORuntime:
             request = self._idle.pop()
         except IndexError:  # all are at work
             request = compiled.create_infer_request()
-        images = np.ascontiguousarray(images)
+        count, third_party = len(images), self._third_party
+        images = np.ascontiguousarray(images) if third_party is None else third_party.feed(images)
         request.set_input_tensor(self._openvino.Tensor(images, shared_memory=True))
         request.start_async()
 
@@ -107,7 +119,7 @@ class OpenVINORuntime:
         def wait() -> npt.NDArray[np.float32]:
             with lock:
                 if not done:
-                    done.append(self._take(request, compiled))
+                    done.append(self._take(request, compiled, count))
                     keeper.detach()
             return done[0]
 
@@ -115,22 +127,24 @@ class OpenVINORuntime:
         keeper = weakref.finalize(wait, _settle, request, images)
         return wait
 
-    def _take(self, request: Any, compiled: Any) -> npt.NDArray[np.float32]:
+    def _take(self, request: Any, compiled: Any, count: int) -> npt.NDArray[np.float32]:
         """Wait for a request, copy its result, and put the request back."""
         try:
             request.wait()
         except Exception as error:  # openvino has no common base class for what it raises
             raise UserError(f"OpenVINO failed on {self.spec.name}: {_reason(error)}") from None
-        output: npt.NDArray[np.float32] = request.get_output_tensor().data.copy()
+        outputs: list[npt.NDArray[np.float32]] = [tensor.data.copy() for tensor in request.output_tensors]
         if self.compiled is compiled:
             self._idle.append(request)
-        return output
+        return outputs[0] if self._third_party is None else self._third_party.read(outputs, count)
 
     def new_request(self, batch: int) -> Request:
         """See `runtime.Request`: OpenVINO reads its input there, and its output is read where OpenVINO puts it."""
         compiled = self.compiled
         if compiled is None:
             raise InvalidInput(f"{self.spec.name} is closed.")
+        if self._third_party is not None:
+            return CopyingRequest(self, batch)
         return OpenVINORequest(compiled, self.spec, batch, self._openvino.Tensor)
 
     def close(self) -> None:
@@ -222,6 +236,12 @@ def _spec_of(model: Any, path: str | Path, given: ModelSpec | None) -> ModelSpec
 def _check_against_file(model: Any, path: str | Path, spec: ModelSpec) -> None:
     dtypes = [str(port.element_type.to_dtype()) for port in model.inputs]
     check_graph(path, spec, dtypes, [*map(_shape, model.inputs)], [*map(_shape, model.outputs)])
+
+
+def port_of(value: Any) -> Port:
+    """An input or output of a model, also one without a name."""
+    name = value.any_name if value.names else value.node.friendly_name
+    return Port(name, str(value.element_type.to_dtype()), tuple(_shape(value)))
 
 
 def _shape(port: Any) -> list[int | None]:

@@ -158,8 +158,22 @@ def sound_rows(rows: Floats, num_classes: int) -> Floats:
     return rows[np.isfinite(rows).all(axis=1) & (class_ids >= 0) & (class_ids < num_classes)]
 
 
+def clip(found: Detections, size: tuple[int, int]) -> Detections:
+    """The boxes cut at the edges of their image (height, width); those without any area in it are dropped."""
+    xyxy = np.empty_like(found.xyxy)
+    np.clip(found.xyxy[:, ::2], 0, size[1], out=xyxy[:, ::2])
+    np.clip(found.xyxy[:, 1::2], 0, size[0], out=xyxy[:, 1::2])
+    inside = (xyxy[:, 2:] > xyxy[:, :2]).all(axis=1)
+    return Detections(xyxy[inside], found.confidence[inside], found.class_id[inside])
+
+
 def postprocess(
-    output: npt.NDArray[Any], ratios: Sequence[float], spec: ModelSpec, score_threshold: float, nms_threshold: float
+    output: npt.NDArray[Any],
+    ratios: Sequence[float],
+    spec: ModelSpec,
+    score_threshold: float,
+    nms_threshold: float,
+    sizes: Sequence[tuple[int, int]] | None = None,
 ) -> list[Detections]:
     """An artifact's output for N letterboxed images to the detections of each.
 
@@ -167,14 +181,18 @@ def postprocess(
     suppresses within each class. Scores of exactly 0 are dropped; nothing caps the number of detections. Source:
     yolox/utils/boxes.py, `postprocess`. With NMS in the graph, its own `nms_threshold` holds.
 
+    sizes: (height, width) of each original image, to which boxes are clipped at the end (see `clip`); None leaves them
+    as the network gives them, which the official evaluation measures.
+
     NaN and infinity detect nothing: an anchor or row whose score, box (in pixels of the original image too) or, of a
     row, class is NaN or infinite is dropped before NMS, where it could suppress others; so is a row of a class that
     there is not. A class score that is NaN makes its anchor's score NaN. NMS and TopK in a graph come before that.
     """
     with np.errstate(over="ignore", invalid="ignore"):  # infinity minus infinity, say: what is dropped may be computed
         if spec.nms is not None:
-            return split_rows(output, ratios, score_threshold, spec.num_classes)
-        read = detect_one if spec.topk is None else read_best
-        return [
-            read(one, ratio, spec, score_threshold, nms_threshold) for one, ratio in zip(output, ratios, strict=True)
-        ]
+            found = split_rows(output, ratios, score_threshold, spec.num_classes)
+        else:
+            read = detect_one if spec.topk is None else read_best
+            each = zip(output, ratios, strict=True)
+            found = [read(one, ratio, spec, score_threshold, nms_threshold) for one, ratio in each]
+    return found if sizes is None else [clip(one, size) for one, size in zip(found, sizes, strict=True)]

@@ -154,11 +154,22 @@ def one_spec(own: ModelSpec | None, given: ModelSpec | None, path: str | Path) -
     return spec
 
 
+def refuse_sigmoid(path: str | Path, sigmoid: bool) -> None:
+    """Raise `InvalidInput` where `sigmoid` is asked of a file that is not a third party's."""
+    if sigmoid:
+        raise InvalidInput(f"{path} carries a spec of its own, and gives probabilities: leave out --sigmoid.")
+
+
 def spec_beside(path: Path, given: ModelSpec | None) -> ModelSpec:
     """The spec of a model file whose format has no place for it: the given one, or `spec.json` in its folder."""
     beside = path.with_name("spec.json")
     if given is None and not beside.exists():
-        raise MissingSpec(f"{path} needs the spec.json that export wrote beside it, or a spec of yours (--spec FILE).")
+        of_others = (
+            "of an engine of another tool, export the checkpoint (yolox-deploy export --weights FILE --target trt)"
+        )
+        if path.suffix.lower() == ".param":
+            of_others = "of a file of another tool, say --preprocessing, --class-names and --input-size, or --spec FILE"
+        raise MissingSpec(f"{path} needs the spec.json that export wrote beside it; {of_others}.")
     return given or ModelSpec.read(beside)
 
 

@@ -31,14 +31,17 @@ TURNING = {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"}
 
 @dataclass(frozen=True)
 class GraphNMS:
-    """The thresholds of non-maximum suppression that was built into the graph, each between 0 and 1."""
+    """The thresholds of non-maximum suppression that was built into the graph, each between 0 and 1.
 
-    score_threshold: float
-    nms_threshold: float
+    None: a third-party file does not show it.
+    """
+
+    score_threshold: float | None
+    nms_threshold: float | None
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if not isinstance(value, float) or not 0 < value < 1:
+            if value is not None and (not isinstance(value, float) or not 0 < value < 1):
                 raise InvalidInput(f"{name} of the NMS in the graph must lie between 0 and 1, not be {value!r}.")
 
 

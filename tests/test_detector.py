@@ -247,3 +247,15 @@ def test_a_smaller_image_leaves_nothing_of_a_larger_one() -> None:
     detector(np.full((8, 32, 3), 70, np.uint8))
     assert set(np.unique(seen[1])) == {60, 114}
     assert set(np.unique(seen[2])) == {70, 114}
+
+
+def test_boxes_are_clipped_unless_ap_is_measured() -> None:
+    class Wide(Echo):
+        def infer(self, images: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+            output = super().infer(images)
+            output[:, 0, :4] = 16, 16, 40, 8
+            return output
+
+    image = np.full((64, 48, 3), 50, np.uint8)  # a ratio of 0.5
+    assert Detector(Wide())(image).xyxy.tolist() == [[0, 24, 48, 40]]
+    assert Detector(Wide(), clip=False)(image).xyxy.tolist() == [[-8, 24, 72, 40]]

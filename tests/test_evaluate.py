@@ -123,6 +123,22 @@ def test_categories_are_mapped(dataset: Dataset) -> None:
     assert figures.APl == -1  # COCO's value for "there are none"
 
 
+def test_ap_is_measured_on_boxes_that_are_not_clipped(dataset: Dataset) -> None:
+    """As the official evaluation does, also for a detector that clips."""
+    from runtimes import Detector
+
+    class Beyond(Oracle):
+        def infer(self, images: object) -> np.ndarray:  # type: ignore[type-arg]
+            output = super().infer(images)
+            output[0, 0, 2] = 1000
+            return output
+
+    detector = Detector(Beyond(("cat", "owl")), 0.001)
+    assert detector.clip
+    found = evaluate.detect_all(detector, dataset)
+    assert [float(np.ptp(one.xyxy[0, ::2])) for one in found] == [1000, 1000]
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [

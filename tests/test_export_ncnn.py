@@ -288,7 +288,7 @@ def test_a_first_layer_that_works_in_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("first", "says"),
     [
-        (lambda images: images.abs(), "holds a layer of the kind UnaryOp, which no YOLOX needs"),
+        (lambda images: images.abs(), "holds a layer of the kind UnaryOp, which is not run here"),
         (lambda images: images * 2, "the parameters of mul_0 do not fit"),
         (lambda images: nn.functional.pad(images, (0, 4, 0, 4)), "the parameters of padconv_0 do not fit"),
         # pnnx drops slices like those of the official Focus without a word

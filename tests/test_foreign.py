@@ -58,7 +58,7 @@ def test_without_a_spec_it_asks(official_file: Path) -> None:
     ("options", "says"),
     [
         ([], "--preprocessing"),
-        (["--preprocessing", "official"], "needs --class-names"),
+        (["--preprocessing", "official"], "say them with --class-names"),
         (["--class-names", "coco"], "needs --preprocessing"),
     ],
 )
@@ -96,9 +96,9 @@ def write_graph(path: Path, input_shape: list[int | str], output_shape: list[int
 @pytest.mark.parametrize(
     ("input_shape", "output_shape", "says"),
     [
-        ([1, 3, "h", "w"], [1, 84, 85], "fixed size"),
+        ([1, 3, "h", "w"], [1, 84, 85], "--input-size HEIGHT WIDTH"),
         ([1, 1, 64, 64], [1, 84, 85], "not images"),
-        ([1, 3, 64, 64], [1, 100, 85], r"not the \(N, 84, 5 \+ C\)"),
+        ([1, 3, 64, 64], [1, 100, 85], r"not the \(N, 84, 85\)"),
         ([1, 3, 64, 64], [1, 84], "not the"),
         ([1, 3, 50, 64], [1, 84, 85], "multiples of 32"),
     ],

@@ -21,7 +21,7 @@ from exporters.artifact import Artifact, write_artifact
 from exporters.kit.cases import image_cases, made_output, truncated_side
 from exporters.kit.manifest import Kit, tolerances
 from exporters.kit.readme import kit_readme
-from exporters.kit.steps import MAKE, STEPS, Array, Settings, make_candidates, write_step
+from exporters.kit.steps import MAKE, STEPS, Array, Settings, make_candidates, make_clipped, write_step
 from exporters.matching import iou
 from exporters.report import Tolerance
 from exporters.torch_runtime import TorchRuntime
@@ -57,6 +57,11 @@ def boxed(image: Array, settings: Settings, ratio: float) -> Array:
     return letterbox(image, settings.spec.input_size)[0]
 
 
+def size_of(kit: Kit, case: str) -> tuple[int, int]:
+    height, width = kit.cases[case]["files"]["image"]["shape"][:2]
+    return height, width
+
+
 def run(kit: Kit, runtime: TorchRuntime, folder: Path, **faults: Fault) -> dict[str, StepScore]:
     """Score what a runtime with faults writes, from image to detections."""
     settings = kit.settings
@@ -66,6 +71,7 @@ def run(kit: Kit, runtime: TorchRuntime, folder: Path, **faults: Fault) -> dict[
             "letterbox": boxed,
             "output": lambda array, settings, ratio: runtime.infer(array[None])[0],
             **MAKE,
+            "clipped": lambda array, settings, ratio, case=case: make_clipped(array, size_of(kit, case)),
         }
         for step in kit.steps(case):
             if step == "letterbox":
@@ -94,7 +100,7 @@ def test_the_manifest_is_all_that_it_takes_to_read_it(kit: Kit) -> None:
     assert content["spec"]["class_names"][0] == "person"
     assert [case["name"] for case in content["cases"]] == CASES
     for case in content["cases"]:
-        assert [*case["files"]] == (["output", *STEPS[3:]] if case["name"] == "made" else ["image", *STEPS])
+        assert [*case["files"]] == (["output", *STEPS[3:-1]] if case["name"] == "made" else ["image", *STEPS])
         for entry in case["files"].values():
             path = kit.folder / entry["file"]
             array = np.fromfile(path, {"uint8": "u1", "float32": "<f4"}[entry["dtype"]])
@@ -104,17 +110,18 @@ def test_the_manifest_is_all_that_it_takes_to_read_it(kit: Kit) -> None:
 
 
 def test_it_ends_in_what_the_detector_detects(kit: Kit, runtime: TorchRuntime) -> None:
-    detector = Detector(runtime, THRESHOLD, 0.65)
+    detectors = {clip: Detector(runtime, THRESHOLD, 0.65, clip=clip) for clip in (False, True)}
     total = 0
     for case in CASES[:4]:
         image = read_image(kit.folder / case / "image.png")
         raw = np.fromfile(kit.folder / case / "image.bin", np.uint8)
         assert np.array_equal(raw, image.ravel())
-        found, rows = detector(image), kit.load(case, "detections")
-        assert np.array_equal(rows[:, :4], found.xyxy)
-        assert np.array_equal(rows[:, 4], found.confidence)
-        assert np.array_equal(rows[:, 5], found.class_id)
-        total += len(rows)
+        for clip, step in ((False, "detections"), (True, "clipped")):
+            found, rows = detectors[clip](image), kit.load(case, step)
+            assert np.array_equal(rows[:, :4], found.xyxy)
+            assert np.array_equal(rows[:, 4], found.confidence)
+            assert np.array_equal(rows[:, 5], found.class_id)
+            total += len(rows)
     assert total > 20
 
 
@@ -201,7 +208,7 @@ def test_our_runtimes_do_every_step_right(kit: Kit, results: Path, capsys: pytes
     assert [line.split()[0] for line in lines] == [*STEPS]
     for step, score in content["steps"].items():
         if score["result"] == "PASS":
-            assert score["cases"] == score["of"] == (4 if step in ("letterbox", "input") else 5)
+            assert score["cases"] == score["of"] == (4 if step in ("letterbox", "input", "clipped") else 5)
             assert score["largest"].get("missed", 0) == score["largest"].get("extra", 0) == 0
     assert content["steps"]["letterbox"]["largest"] == {"value": 0}
     assert content["steps"]["decoded"]["largest"]["value"] < 1e-3
@@ -213,7 +220,7 @@ def test_detections_alone_are_enough(kit: Kit, results: Path, tmp_path: Path) ->
         shutil.copy(results / case / "detections.bin", tmp_path / case)
     steps = score_results(kit, tmp_path)
     assert {step: score.result for step, score in steps.items()} == {
-        **dict.fromkeys(STEPS[:-1], "absent"), "detections": "PASS"
+        **dict.fromkeys(STEPS, "absent"), "detections": "PASS"
     }  # fmt: skip
     assert 0 < steps["detections"].largest["box"] < 0.05  # it did not compute them by our PyTorch
 
@@ -268,6 +275,7 @@ FAULTS: dict[str, tuple[str, Fault]] = {
     "not scaled back": ("detections", lambda a, settings, ratio: a),
     "whole pixels": ("detections", lambda a, s, r: np.round(MAKE["detections"](a, s, r) * [1, 1, 1, 1, 0, 0]) +
                      MAKE["detections"](a, s, r) * [0, 0, 0, 0, 1, 1]),
+    "not clipped": ("clipped", lambda a, settings, ratio: a),
 }  # fmt: skip
 
 
@@ -290,7 +298,7 @@ def test_what_a_loose_tolerance_lets_pass_shows_from_end_to_end(kit: Kit, tmp_pa
     settings = kit.settings
     for case in CASES[:4]:
         array, ratio = half_a_cell(kit.load(case, "output"), settings, 1), float(kit.cases[case]["ratio"])
-        for step in STEPS[3:]:
+        for step in STEPS[3:-1]:
             array = array if step == "decoded" else MAKE[step](array, settings, ratio)
             write_step(tmp_path / case / f"{step}.bin", step, array, settings.spec)
     sure = replace(kit, limits={**kit.limits, "int8": {**kit.limits["int8"], "min_score": 0.01, "alone_score": 0.01}})
@@ -322,7 +330,7 @@ def test_lower_precision_has_its_tolerance(kit: Kit, tmp_path: Path, capsys: pyt
     write_step(tmp_path / "wide" / "output.bin", "output", kit.load("wide", "output") + noise, kit.settings.spec)
     arguments = [str(kit.folder), str(tmp_path)]
     assert kit_score.main(arguments) == 1
-    assert "1 of 7 steps fail; begin with output." in capsys.readouterr().err
+    assert "1 of 8 steps fail; begin with output." in capsys.readouterr().err
     report = tmp_path / "score.json"
     assert kit_score.main([*arguments, "--precision", "fp16", "--json", str(report)]) == 0
     assert json.loads(report.read_text())["passed"] is True

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from runtimes import Detections, GraphNMS, ModelSpec
-from runtimes.postprocess import Floats, anchor_grid, decode_output, non_maximum_suppression, postprocess
+from runtimes.postprocess import Floats, anchor_grid, clip, decode_output, non_maximum_suppression, postprocess
 
 SPEC = ModelSpec("m", (64, 96), ("cat", "dog", "owl"), batch=None)
 
@@ -180,3 +180,27 @@ def test_rows_of_a_graph_that_are_not_finite_are_dropped(place: int, value: floa
     with_image = np.concatenate([np.zeros((3, 1), np.float32), rows], axis=1)
     (of_nms,) = postprocess(with_image, [1.0], replace(SPEC, nms=GraphNMS(0.1, 0.65)), 0.1, 0.65)
     assert of_topk.xyxy.tolist() == of_nms.xyxy.tolist() == expected
+
+
+def test_boxes_end_at_the_edges_of_the_image() -> None:
+    boxes = [[-5, -6, 20, 30], [80, 40, 130, 90], [10, 10, 20, 20], [-9, 5, 0, 9], [100, 0, 120, 9], [0, 0, 100, 60]]
+    found = Detections(np.array(boxes, np.float32), np.linspace(0.9, 0.4, 6), np.arange(6))
+    inside = clip(found, (60, 100))
+    assert inside.xyxy.tolist() == [[0, 0, 20, 30], [80, 40, 100, 60], [10, 10, 20, 20], [0, 0, 100, 60]]
+    assert inside.class_id.tolist() == [0, 1, 2, 5]
+    assert np.array_equal(inside.confidence, found.confidence[[0, 1, 2, 5]])
+
+
+@pytest.mark.parametrize("form", ["dense", "topk", "nms"])
+def test_sizes_clip_what_every_form_of_output_gives(form: str) -> None:
+    spec = ModelSpec("m", (64, 96), ("cat",), batch=None)
+    row = [-4.0, 2.0, 20.0, 80.0, 0.9, 0.0]
+    output = np.zeros((1, spec.num_anchors, 6), np.float32)
+    output[0, 3] = [8, 41, 24, 78, 0.9, 1]
+    if form == "topk":
+        spec, output = replace(spec, topk=1), np.array([[row]], np.float32)
+    elif form == "nms":
+        spec, output = replace(spec, nms=GraphNMS(0.1, 0.6)), np.array([[0.0, *row]], np.float32)
+    for sizes, expected in ((None, [-8, 4, 40, 160]), ([(100, 30)], [0, 4, 30, 100])):
+        [found] = postprocess(output, [0.5], spec, 0.1, 0.6, sizes)
+        assert found.xyxy.tolist() == [expected]

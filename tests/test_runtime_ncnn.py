@@ -211,7 +211,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "int8 by name": (edit("6=1728", "6=1728 8=2"), "do not agree"),
     "unknown parameter": (edit("6=1728", "6=1728 19=1"), "do not fit what comes into it"),
     "fraction": (edit("6=1728", "6=1728.5"), "not a whole number"),
-    "unknown layer": (edit("Swish", "Crop"), "of the kind Crop, which no YOLOX needs"),
+    "unknown layer": (edit("Swish", "Crop"), "of the kind Crop, which is not run here"),
     "a value used twice": (edit(" 1 1 8 9 ", " 1 1 7 9 "), "use every value once"),
     "a value from nowhere": (edit(" 1 1 1 2\n", " 1 1 nowhere 2\n"), "not connected"),
     "a value of its own": (edit(" 1 1 1 2\n", " 1 1 2 2\n"), "not connected"),

@@ -177,7 +177,7 @@ def test_a_spec_that_does_not_fit_the_graph_is_refused(
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "model.onnx")
     assert load(tmp_path / "model.onnx", small_spec).spec == small_spec
-    with pytest.raises(InvalidInput, match="promises"):
+    with pytest.raises(InvalidInput, match=r"promises|80 classes, but 1|NMS inside"):
         load(tmp_path / "model.onnx", replace(small_spec, **change))  # type: ignore[arg-type]
 
 

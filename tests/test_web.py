@@ -234,7 +234,12 @@ WHOLE_KIT = """
     const found = yolox.candidates(output, ratio, kit.spec, score);
     await leave("candidates", flat(found));
     await leave("nms", flat(yolox.nonMaximumSuppression(found, nms)));
-    await leave("detections", flat(yolox.detections(output, ratio, kit.spec, score, nms)));
+    const rows = yolox.detections(output, ratio, kit.spec, score, nms);
+    await leave("detections", flat(rows));
+    if (files.image) {
+      const [height, width] = files.image.shape;
+      await leave("clipped", flat(yolox.clipped(rows, { width, height })));
+    }
   }
   await post("/done", "");
 """
@@ -285,11 +290,11 @@ def test_a_model_that_detects_nothing_is_proven_by_its_output(visit: Visit, pack
 
 
 POSTPROCESS = """
-import { detections } from "%s";
-const { output, ratio, spec, score, nms } = JSON.parse(require("fs").readFileSync(0, "utf8"), (key, value) =>
+import { clipped, detections } from "%s";
+const { output, ratio, spec, score, nms, image } = JSON.parse(require("fs").readFileSync(0, "utf8"), (key, value) =>
   ({ nan: NaN, inf: Infinity })[value] ?? value);
 const found = detections(Float32Array.from(output), ratio, spec, score, nms);
-process.stdout.write(JSON.stringify(found.map((row) => [...row])));
+process.stdout.write(JSON.stringify([found, clipped(found, image)].map((rows) => rows.map((row) => [...row]))));
 """
 
 
@@ -306,21 +311,24 @@ def test_postprocessing_is_that_of_the_runtimes_at_its_edges(decoded: bool, tmp_
     output[6:8, :4], output[6:8, 4:] = ((9, 9, 0, 0) if decoded else (3, 3, -200, -200)), (0.9, 0, 1, 0)
     output[8, 2] = 3e38 if decoded else 88
     ratio = 0.31
-    [expected] = postprocess(output[None], [ratio], spec, 0.01, 0.65)
+    size = (120, 170)
+    expected = [postprocess(output[None], [ratio], spec, 0.01, 0.65, sizes)[0] for sizes in (None, [size])]
     module = Path(web.__file__).with_name("web_page") / "yolox.mjs"
     (tmp_path / "run.mjs").write_text(
         'import { createRequire } from "module";\nconst require = createRequire(import.meta.url);\n'
         + POSTPROCESS % module.as_uri()
     )
     values = [{"nan": "nan", "inf": "inf"}.get(str(value), value) for value in output.ravel().tolist()]
-    given = {"output": values, "ratio": ratio, "spec": asdict(spec), "score": 0.01, "nms": 0.65}
+    image = {"height": size[0], "width": size[1]}
+    given = {"output": values, "ratio": ratio, "spec": asdict(spec), "score": 0.01, "nms": 0.65, "image": image}
     done = subprocess.run(
         ["node", str(tmp_path / "run.mjs")], input=json.dumps(given), capture_output=True, text=True, check=True
     )
-    found = np.array(json.loads(done.stdout)).reshape(-1, 6)
-    assert len(expected) > 10
-    assert np.array_equal(found[:, 5], expected.class_id) and np.array_equal(found[:, 4], expected.confidence)
-    assert np.allclose(found[:, :4], expected.xyxy, rtol=1e-5, atol=1e-3)
+    assert len(expected[0]) > len(expected[1]) > 10
+    for rows, one in zip(json.loads(done.stdout), expected, strict=True):
+        found = np.array(rows).reshape(-1, 6)
+        assert np.array_equal(found[:, 5], one.class_id) and np.array_equal(found[:, 4], one.confidence)
+        assert np.allclose(found[:, :4], one.xyxy, rtol=1e-5, atol=1e-3)
 
 
 # A GPU in software, which computes as one would.

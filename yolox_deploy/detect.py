@@ -20,14 +20,14 @@ from runtimes.detector import Detector
 from runtimes.errors import InvalidInput
 from runtimes.preprocess import Image
 
-from .console import run
+from .console import run, warn
 from .data.images import find_images, read_image
 from .drawing import draw, write_picture
 from .files import check_output_folder
 from .gallery import PAGE, Gallery, check_room, show, writing_gallery
 from .json_output import NotPassed
 from .model_argument import FirstModel, ModelOption, find_artifact, model_and_other
-from .options import ForeignOptions, Json, check_positive, check_thresholds, open_artifact
+from .options import ForeignOptions, InputSize, Json, check_positive, check_thresholds, open_artifact
 from .results import Results, writing_results
 from .video import VIDEO_SUFFIXES, detect_video, open_video
 
@@ -67,8 +67,10 @@ class DetectConfig:
     show: bool = False
     """Write index.html too, a page to look at the pictures in (of video, one frame a second), and open it."""
     json: Json = None
-    """File for a summary as JSON, {"detections", "images", "left_out", "output"}; "-" is standard output, which then
-    holds nothing else."""
+    """File for a summary as JSON, {"detections", "images", "left_out", "output"}, and "warnings" if there are any;
+    "-" is standard output, which then holds nothing else."""
+    input_size: InputSize = None
+    """Height and width of the network input, of a third-party file that takes any size."""
     foreign: Annotated[ForeignOptions, tyro.conf.arg(name="foreign ONNX")] = field(default_factory=ForeignOptions)
 
 
@@ -87,15 +89,30 @@ def command(config: DetectConfig) -> dict[str, Any]:
     video = video_path(config, camera) if is_video else None
     streams = config.streams or (1 if camera else None)
     with open_artifact(
-        find_artifact(artifact), config.foreign, config.score_threshold, config.nms_threshold, config.threads, streams
+        find_artifact(artifact),
+        config.foreign,
+        config.score_threshold,
+        config.nms_threshold,
+        config.threads,
+        streams,
+        config.input_size,
     ) as detector:
+        for warning in detector.warnings:
+            warn(warning)
+        warnings = list(detector.warnings)
         capture = open_video(config.source, camera) if is_video else None
         with only_here(config.output / ".detect.lock", f"another process detects into {config.output}: wait for it."):
             left_out, count = detect_all(config, detector, pictures, capture, video)
         if config.show:
             show(config.output / PAGE)
     images = len(pictures) or None
-    summary = {"detections": count, "images": images, "left_out": left_out, "output": str(config.output)}
+    summary: dict[str, Any] = {
+        "detections": count,
+        "images": images,
+        "left_out": left_out,
+        "output": str(config.output),
+        **({"warnings": warnings} if warnings else {}),
+    }
     if left_out:
         print("\n".join(f"left out: {why}" for why in left_out), file=sys.stderr)
         raise NotPassed(f"{len(left_out)} of {images} images were left out.", summary)

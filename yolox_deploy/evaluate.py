@@ -18,7 +18,7 @@ from runtimes.load import is_checkpoint
 from runtimes.preprocess import Image
 
 from .categories import Categories, check_classes, common_classes, match_categories
-from .console import require, run
+from .console import require, run, warn
 from .data.dataset import Dataset
 from .data.open import open_evaluable
 from .evaluator import CocoFigures, class_table, coco_evaluation
@@ -50,7 +50,7 @@ class EvaluateConfig:
     nms_threshold: float | None = None
     """IoU over which two boxes of a class are one; unset, 0.65."""
     input_size: InputSize = None
-    """Height and width of the network input; checkpoints only (an artifact has its own)."""
+    """Height and width of the network input; of checkpoints, and of third-party files that take any size."""
     batch: int = 1
     """Images at a time, where the model takes any number."""
     threads: int | None = None
@@ -82,9 +82,18 @@ def evaluate(detector: Detector, dataset: Dataset, batch: int = 1) -> CocoFigure
 
 
 def detect_all(detector: Detector, dataset: Dataset, batch: int = 1) -> list[Detections]:
-    """The detections in every image of the data set, in its order. Shows a progress bar."""
+    """The detections in every image of the data set, in its order, not clipped to it. Shows a progress bar.
+
+    AP is measured on boxes as the network gives them, as the official evaluation does.
+    """
+    detector = Detector(detector.runtime, detector.score_threshold, _own_nms(detector), detector.streams, clip=False)
     images = tqdm(dataset.read_images(), unit="image", desc=f"detecting ({detector.spec.name})")
     return list(detector.detect_stream(images, batch))
+
+
+def _own_nms(detector: Detector) -> float | None:
+    """The NMS threshold that a detector was given; that of NMS in the graph cannot be."""
+    return None if detector.spec.nms else detector.nms_threshold
 
 
 def write_detections(path: Path, dataset: Dataset, found: Sequence[Detections], categories: Categories) -> None:
@@ -101,8 +110,6 @@ def write_detections(path: Path, dataset: Dataset, found: Sequence[Detections], 
 def open_model(config: EvaluateConfig, model: Path, images: Sequence[Image] = ()) -> Detector:
     """The detector for an artifact or a checkpoint, whose batch norms are checked on some of the images."""
     if not is_checkpoint(model):
-        if config.input_size is not None:
-            raise InvalidInput("--input-size is for checkpoints; an artifact has its own.")
         if config.device != "cpu":
             raise InvalidInput("--device is for checkpoints.")
         config.foreign.network.refuse_for(model)
@@ -113,6 +120,7 @@ def open_model(config: EvaluateConfig, model: Path, images: Sequence[Image] = ()
             config.nms_threshold,
             config.threads,
             config.streams,
+            config.input_size,
         )
     if config.streams is not None:
         raise InvalidInput("--streams is for artifacts.")
@@ -135,7 +143,10 @@ def command(config: EvaluateConfig) -> dict[str, Any]:
     model = find_model(one_model(config.model, *config.weights, type_next=TYPE_NEXT))
     dataset = open_evaluable(config.data, () if config.split is None else (config.split,))
     with open_model(config, model, dataset.read_images()) as detector:
-        warnings = (*getattr(detector.runtime, "notes", ()), *check_classes(detector.spec, dataset))
+        for warning in detector.warnings:
+            warn(warning)
+        notes = getattr(detector.runtime, "notes", ())
+        warnings = (*notes, *detector.warnings, *check_classes(detector.spec, dataset))
         categories = match_categories(detector.spec, dataset)
         found = detect_all(detector, dataset, config.batch)
     evaluation = coco_evaluation(dataset, found, categories)

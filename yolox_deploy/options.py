@@ -16,7 +16,7 @@ from runtimes.detector import Detector
 from runtimes.errors import InvalidInput, MissingSpec
 from runtimes.foreign import Preprocessing, foreign_spec
 from runtimes.load import load, model_file
-from runtimes.spec import ModelSpec, is_name
+from runtimes.spec import GraphNMS, ModelSpec, is_name
 from runtimes.trt_engine import LIBRARIES
 
 from .model.trained_with import NetworkOptions, TrainedWith
@@ -26,7 +26,7 @@ MOST_STREAMS, GPU_STREAMS = 8, 2
 
 
 # Options that may be unset, as the command line names their values. The seven variants would take two lines.
-ClassNames = Annotated[str | None, tyro.conf.arg(metavar="coco|FILE")]
+ClassNames = Annotated[str | None, tyro.conf.arg(metavar="coco|FILE|NAMES")]
 Images = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]  # see `find_image_source`
 InputSize = Annotated[tuple[int, int] | None, tyro.conf.arg(metavar="HEIGHT WIDTH")]
 Json = Annotated[Path | None, tyro.conf.arg(metavar="FILE")]
@@ -35,18 +35,21 @@ VARIANT = tyro.conf.arg(metavar="VARIANT")
 
 @dataclass(frozen=True)
 class ForeignOptions:
-    """For ONNX files that carry no spec, such as those of the official YOLOX exporter."""
+    """For model files that carry no spec, such as those of the official YOLOX exporter: ONNX, OpenVINO, NCNN."""
 
     spec: Path | None = None
     """Spec file (JSON) of a model file that carries none."""
     preprocessing: Preprocessing | None = None
     """How such a model was trained: official (BGR, 0..255) or legacy (release 0.0.1: RGB, ImageNet mean and std)."""
     class_names: ClassNames = None
-    """Class names: "coco", or a text file with one name a line."""
+    """Class names: "coco", a text file with one name a line, or the names themselves with commas between them; unset,
+    those in the file, if it has any."""
+    sigmoid: bool = False
+    """The scores of such a model come as logits: make probabilities of them."""
 
     @property
     def given(self) -> bool:
-        return any(value is not None for value in (self.spec, self.preprocessing, self.class_names))
+        return self.sigmoid or any(value is not None for value in (self.spec, self.preprocessing, self.class_names))
 
 
 @dataclass(frozen=True)
@@ -62,19 +65,23 @@ class ModelOptions(ForeignOptions):
 
 
 def read_class_names(argument: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Names and category ids from "coco" or a text file.
+    """Names and category ids from "coco", a text file, or names with commas between them.
 
-    The ids of a file's names are 1, 2, 3 and so on, unless the names are COCO's (see `category_ids`). Raises
-    `InvalidInput` for no names, or equal ones.
+    What has no dot and no slash in it, and is no file, are names. The ids of names are COCO's where each is one of its,
+    else 1, 2, 3 and so on. Raises `InvalidInput` for no names, or equal ones.
     """
     if argument == "coco":
         return COCO_CLASS_NAMES, COCO_CATEGORY_IDS
-    try:
-        lines = Path(argument).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(
-            f'--class-names {argument} is neither "coco" nor a text file that can be read: {error}.'
-        ) from None
+    if not Path(argument).exists() and not set("./\\") & set(argument):
+        lines = argument.split(",")
+    else:
+        try:
+            lines = Path(argument).read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidInput(
+                f'--class-names {argument} is neither "coco" nor a text file that can be read: {error}. Names'
+                " themselves are given with commas between them: --class-names helmet,vest."
+            ) from None
     names = tuple(line.strip() for line in lines if line.strip())
     if not names:
         raise InvalidInput(f"--class-names {argument} holds no names.")
@@ -122,17 +129,44 @@ def open_artifact(
     nms_threshold: float | None,
     threads: int | None,
     streams: int | None = 1,
+    input_size: tuple[int, int] | None = None,
 ) -> Detector:
-    """Load an artifact; for a foreign file, with the spec that the options describe. streams: None for many images."""
+    """Load an artifact; for a third-party file, with the spec that the options describe.
+
+    streams: None for many images. input_size: (height, width), of a third-party file that takes any. With NMS in the
+    graph of a third-party file, the score threshold is at least its own, and `Detector.warnings` says what is lost.
+    """
     path = model_file(artifact)
-    spec = _foreign(path, foreign) if foreign.given else None
-    options = {} if threads is None else {"threads": threads}
+    if input_size is not None and not foreign.given:
+        raise InvalidInput(
+            "--input-size is for checkpoints, and for third-party files that take any size; an artifact has its own."
+        )
+    spec = _foreign(path, foreign, input_size) if foreign.given else None
+    options: dict[str, Any] = {} if threads is None else {"threads": threads}
+    if foreign.sigmoid:
+        options["sigmoid"] = True
     if streams is None:
         streams = GPU_STREAMS if path.suffix.lower() in LIBRARIES else streams_for(usable_cores())
-    return load(artifact, spec, score_threshold, nms_threshold, streams, **options)
+    if spec is None or spec.nms is None:
+        return load(artifact, spec, score_threshold, nms_threshold, streams, **options)
+    lowest = spec.nms.score_threshold or 0.0
+    detector = load(artifact, spec, max(score_threshold, lowest), nms_threshold, streams, **options)
+    if spec.nms.score_threshold is None or score_threshold < lowest:
+        detector.warnings = (_about_nms(spec.name, spec.nms),)
+    return detector
 
 
-def third_party_options(artifact: Path, foreign: ForeignOptions) -> dict[str, Any]:
+def _about_nms(name: str, nms: GraphNMS) -> str:
+    score, overlap = (
+        "a score that its graph does not show" if nms.score_threshold is None else f"score {nms.score_threshold:g}",
+        "an IoU that it does not show" if nms.nms_threshold is None else f"IoU {nms.nms_threshold:g}",
+    )
+    return f"{name} has NMS inside, from {score} on, at {overlap}: what its graph drops is not counted in AP either."
+
+
+def third_party_options(
+    artifact: Path, foreign: ForeignOptions, input_size: tuple[int, int] | None = None
+) -> dict[str, Any]:
     """What `runtimes.load` is to be told of an artifact by these options: nothing where it carries a spec of its own.
 
     Raises `InvalidInput` as `open_artifact`.
@@ -142,7 +176,8 @@ def third_party_options(artifact: Path, foreign: ForeignOptions) -> dict[str, An
     try:
         load(artifact).close()
     except MissingSpec:
-        return {"spec": _foreign(model_file(artifact), foreign)}
+        sigmoid = {"sigmoid": True} if foreign.sigmoid else {}
+        return {"spec": _foreign(model_file(artifact), foreign, input_size), **sigmoid}
     return {}
 
 
@@ -151,16 +186,17 @@ def streams_for(cores: int) -> int:
     return cores // math.ceil(cores / MOST_STREAMS)
 
 
-def _foreign(path: Path, options: ForeignOptions) -> ModelSpec:
+def _foreign(path: Path, options: ForeignOptions, input_size: tuple[int, int] | None) -> ModelSpec:
     if options.spec is not None:
-        if options.preprocessing is not None or options.class_names is not None:
-            raise InvalidInput("--spec says it all: leave out --preprocessing and --class-names.")
+        if options.preprocessing is not None or options.class_names is not None or input_size is not None:
+            raise InvalidInput("--spec says it all: leave out --preprocessing, --class-names and --input-size.")
         return ModelSpec.read(options.spec)
-    if options.preprocessing is None or options.class_names is None:
-        missing = "--preprocessing" if options.preprocessing is None else "--class-names"
-        raise InvalidInput(f"a file without a spec needs {missing} too (or a spec file alone: --spec FILE).")
-    names, ids = read_class_names(options.class_names)
-    return foreign_spec(path, names, options.preprocessing, ids)
+    if options.preprocessing is None:
+        raise InvalidInput(
+            "a file without a spec needs --preprocessing official or legacy too (or a spec file: --spec FILE)."
+        )
+    names, ids = (None, ()) if options.class_names is None else read_class_names(options.class_names)
+    return foreign_spec(path, names, options.preprocessing, ids, input_size)
 
 
 def check_positive(**numbers: int | None) -> None:

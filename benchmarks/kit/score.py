@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from exporters.kit.manifest import Kit
-from exporters.kit.steps import MAKE, ROWS, Array, read_step
+from exporters.kit.steps import ROWS, Array, make_step, read_step
 from runtimes.errors import InvalidInput
 from runtimes.json_file import json_text
 from runtimes.spec import Precision
@@ -76,13 +76,21 @@ def score_case(kit: Kit, case: str, folder: Path, precision: Precision) -> dict[
             scores[step] = Score(str(error))
             continue
         before = own.get(settings.before(step) or "")
-        expected = kit.load(case, step) if before is None else MAKE[step](before, settings, ratio)
+        expected = (
+            kit.load(case, step) if before is None else make_step(step, before, settings, ratio, image_size(kit, case))
+        )
         exact = before is not None or case == "made"
         scores[step] = compare(kit, step, expected, found, "exact" if exact else precision)
         if step == "detections" and before is not None and scores[step].problem is None:
             scores[step] = end_to_end(kit, case, found, precision)
         own[step] = found
     return scores
+
+
+def image_size(kit: Kit, case: str) -> tuple[int, int] | None:
+    """(height, width), where the case has an image."""
+    image = kit.cases[case]["files"].get("image")
+    return (int(image["shape"][0]), int(image["shape"][1])) if image else None
 
 
 def end_to_end(kit: Kit, case: str, found: Array, precision: Precision) -> Score:

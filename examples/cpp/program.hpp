@@ -125,7 +125,12 @@ inline void run_case(const fs::path& kit, const nlohmann::json& entry, const nlo
     write_numbers(folder / "decoded.bin", decoded(output, spec));
     write_rows(folder / "candidates.bin", found);
     write_rows(folder / "nms.bin", yolox::suppress(found, nms));
-    write_rows(folder / "detections.bin", yolox::postprocess(output.data(), output.size(), ratio, spec, score, nms));
+    const auto detections = yolox::postprocess(output.data(), output.size(), ratio, spec, score, nms);
+    write_rows(folder / "detections.bin", detections);
+    if (files.contains("image")) {
+        const std::vector<int> shape = files.at("image").at("shape");
+        write_rows(folder / "clipped.bin", yolox::clip(detections, shape.at(1), shape.at(0)));
+    }
 }
 
 inline void run_kit(const fs::path& artifact, const fs::path& kit, const fs::path& results, const yolox::Spec& spec,
@@ -151,8 +156,9 @@ inline void detect(const std::string& path, const yolox::Spec& spec, const Infer
     const Picture picture = read_ppm(path);
     const yolox::Input input = yolox::preprocess(picture.view(), spec);
     const std::vector<float> output = infer(input);
+    const auto found = yolox::postprocess(output.data(), output.size(), input.ratio, spec);
     for (const auto& [left, top, right, bottom, score, class_id] :
-         yolox::postprocess(output.data(), output.size(), input.ratio, spec)) {
+         yolox::clip(found, picture.width, picture.height)) {
         const nlohmann::ordered_json line{{"image", path},
                                           {"class", spec.class_names[static_cast<std::size_t>(class_id)]},
                                           {"score", score},

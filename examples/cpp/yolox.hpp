@@ -3,7 +3,8 @@
 ///     const yolox::Spec spec = yolox::read_spec("artifacts/yolox-s-openvino-fp32/spec.json");
 ///     const yolox::Input input = yolox::preprocess({mat.data, mat.rows, mat.cols, mat.step}, spec);
 ///     // ... run the network on input.data(), which leaves `count` floats at `output` ...
-///     for (const yolox::Detection& found : yolox::postprocess(output, count, input.ratio, spec)) ...
+///     const auto found = yolox::postprocess(output, count, input.ratio, spec);
+///     for (const yolox::Detection& one : yolox::clip(found, mat.cols, mat.rows)) ...
 ///
 /// What runtimes/preprocess.py and postprocess.py do, one image at a time. Nothing here has state: call it from any
 /// thread. What cannot be used ends in a yolox::Error that holds one sentence.
@@ -397,7 +398,7 @@ inline std::vector<Detection> suppress(const std::vector<Detection>& candidates,
     return kept;
 }
 
-/// The detections of one image, in its own pixels, best first; not clipped to it, and none too many.
+/// The detections of one image, in its own pixels, best first; not clipped to it (see `clip`), and none too many.
 ///
 /// output: `count` floats, (A, 5 + C), (topk, 6), or with NMS in the graph (M, 7), whose own thresholds hold then:
 /// score_threshold can only be higher.
@@ -409,6 +410,18 @@ inline std::vector<Detection> postprocess(const float* output, std::size_t count
     if (!spec.nms) found = suppress(found, nms_threshold);
     for (Detection& one : found) one = detail::scaled_back(one, static_cast<float>(ratio));
     return found;
+}
+
+/// The detections cut at the edges of their image; those without any area in it are dropped.
+inline std::vector<Detection> clip(std::vector<Detection> found, int width, int height) {
+    const auto right = static_cast<float>(width), bottom = static_cast<float>(height);
+    std::vector<Detection> inside;
+    for (Detection& one : found) {
+        one.left = std::clamp(one.left, 0.0F, right), one.right = std::clamp(one.right, 0.0F, right);
+        one.top = std::clamp(one.top, 0.0F, bottom), one.bottom = std::clamp(one.bottom, 0.0F, bottom);
+        if (one.right > one.left && one.bottom > one.top) inside.push_back(one);
+    }
+    return inside;
 }
 
 }  // namespace yolox

@@ -75,6 +75,9 @@ One class an anchor; boxes that are not finite are dropped, none is clipped.
 
 **detections** (n, 6): the same, with the boxes divided by ratio: pixels of the image, neither rounded nor clipped.
 
+**clipped** (n, 6): the same, cut at the edges of the image: left and right within 0 and w, top and bottom within 0 and
+h; those without any area left are dropped.
+
 ## Tolerances
 
 In `kit.json`: `letterbox` and `input`, the largest difference; `exact`, of a step that is judged by your own step

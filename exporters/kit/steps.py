@@ -1,11 +1,12 @@
 """The steps from an image to detections, each a function of what the step before it left, and their files.
 
-    image -> letterbox -> input -> (network) -> output -> decoded -> candidates -> nms -> detections
+    image -> letterbox -> input -> (network) -> output -> decoded -> candidates -> nms -> detections -> clipped
 
 letterbox (H, W, 3) uint8, BGR. input: what the network takes, without the batch: (3, H, W) float32, or (H, W, 3) uint8.
 output (A, 5 + C) float32, boxes raw; left out where the graph decodes them. decoded (A, 5 + C) float32, boxes as cx,
 cy, w, h in input pixels. candidates, nms, detections: rows (n, 6) float32, best first: left, top, right, bottom,
-confidence, class index; in input pixels, the detections in pixels of the image. Files hold nothing but the numbers,
+confidence, class index; in input pixels, the detections in pixels of the image. clipped: the same, within the image;
+only of cases that have one. Files hold nothing but the numbers,
 row-major and little-endian.
 """
 
@@ -19,15 +20,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from runtimes.detections import Detections
 from runtimes.errors import InvalidInput
-from runtimes.postprocess import Floats, best_rows, decode_output, non_maximum_suppression
+from runtimes.postprocess import Floats, best_rows, clip, decode_output, non_maximum_suppression
 from runtimes.preprocess import network_input
 from runtimes.spec import ModelSpec
 
 Array = npt.NDArray[Any]
 
-STEPS = ("letterbox", "input", "output", "decoded", "candidates", "nms", "detections")
-ROWS = ("candidates", "nms", "detections")
+STEPS = ("letterbox", "input", "output", "decoded", "candidates", "nms", "detections", "clipped")
+ROWS = ("candidates", "nms", "detections", "clipped")
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,13 @@ def make_detections(nms: Array, settings: Settings, ratio: float) -> Array:
     return np.concatenate([nms[:, :4] / np.float32(ratio), nms[:, 4:]], axis=1)
 
 
-# What each step makes of the one before it, given the settings and the ratio of the letterbox.
+def make_clipped(detections: Array, size: tuple[int, int]) -> Array:
+    """size: (height, width) of the image."""
+    found = clip(Detections(detections[:, :4], detections[:, 4], detections[:, 5].astype(np.int64)), size)
+    return np.concatenate([found.xyxy, found.confidence[:, None], found.class_id[:, None].astype(np.float32)], axis=1)
+
+
+# What each step but the last makes of the one before it, given the settings and the ratio of the letterbox.
 MAKE: dict[str, Callable[[Array, Settings, float], Array]] = {
     "input": make_input,
     "decoded": make_decoded,
@@ -90,13 +98,24 @@ MAKE: dict[str, Callable[[Array, Settings, float], Array]] = {
 }
 
 
-def later_steps(network: Floats, settings: Settings, ratio: float) -> dict[str, Array]:
-    """What the network gave (A, 5 + C), and all that is made of it, by step."""
+def make_step(step: str, before: Array, settings: Settings, ratio: float, size: tuple[int, int] | None = None) -> Array:
+    """What a step makes of the one before it. size: (height, width) of the image, for `clipped`."""
+    if step != "clipped":
+        return MAKE[step](before, settings, ratio)
+    assert size is not None
+    return make_clipped(before, size)
+
+
+def later_steps(
+    network: Floats, settings: Settings, ratio: float, size: tuple[int, int] | None = None
+) -> dict[str, Array]:
+    """What the network gave (A, 5 + C), and all that is made of it, by step. size: of the image, if there is one."""
     made: dict[str, Array] = {settings.network_step: network}
     for step in settings.steps[settings.steps.index(settings.network_step) + 1 :]:
         before = settings.before(step)
         assert before is not None
-        made[step] = MAKE[step](made[before], settings, ratio)
+        if step != "clipped" or size is not None:
+            made[step] = make_step(step, made[before], settings, ratio, size)
     return made
 
 

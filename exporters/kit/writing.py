@@ -24,7 +24,8 @@ def image_steps(case: Case, runtime: Runtime, settings: Settings) -> tuple[dict[
     canvas, ratio = letterbox(case.image, settings.spec.input_size, settings.spec.pad_value)
     network_input = make_input(canvas, settings, ratio)
     output = runtime.infer(network_input[None])[0]
-    return {"letterbox": canvas, "input": network_input, **later_steps(output, settings, ratio)}, ratio
+    size = case.image.shape[0], case.image.shape[1]
+    return {"letterbox": canvas, "input": network_input, **later_steps(output, settings, ratio, size)}, ratio
 
 
 def write_case(

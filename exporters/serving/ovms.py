@@ -68,7 +68,8 @@ inputs, ratios = preprocess(images, spec)
 tensor = client.InferInput("images", inputs.shape, "{"UINT8" if served.spec.uint8_input else "FP32"}")
 tensor.set_data_from_numpy(inputs)
 output = client.InferenceServerClient("localhost:9000").infer({quoted(name)}, [tensor]).as_numpy("output")
-for found in postprocess(output, ratios, spec, {SCORE_THRESHOLD}, {NMS_THRESHOLD}):
+sizes = [image.shape[:2] for image in images]
+for found in postprocess(output, ratios, spec, {SCORE_THRESHOLD}, {NMS_THRESHOLD}, sizes):
     print(found.xyxy, found.confidence, found.class_id)
 ```
 

@@ -68,7 +68,7 @@ class TritonPythonModel:
             raise pb_utils.TritonModelException(response.error().message())
         output = pb_utils.get_output_tensor_by_name(response, "output").as_numpy()
         first = output if self.spec.nms else output[:1]
-        return postprocess(first, ratios, self.spec, self.score_threshold, self.nms_threshold)[0]
+        return postprocess(first, ratios, self.spec, self.score_threshold, self.nms_threshold, [image.shape[:2]])[0]
 
 
 def failure(message: str, code: Any) -> Any:

@@ -1,6 +1,6 @@
 // A model of this folder, ready to detect: spec.json, model.onnx and onnxruntime-web.
 
-import { detections, letterbox, networkInput } from "./yolox.mjs";
+import { clipped, detections, letterbox, networkInput } from "./yolox.mjs";
 
 const MODULES = { wasm: "./ort/ort.wasm.min.mjs", webgpu: "./ort/ort.webgpu.min.mjs" };
 
@@ -53,11 +53,11 @@ class Model {
   }
 
   /** Detect in an image {width, height, data}, data in BGR. Returns {rows, ms}: rows [left, top, right, bottom, score,
-   *  class index] in pixels of the image, best first; ms: milliseconds of {prepare, network, boxes}. */
+   *  class index] in pixels of the image and within it, best first; ms: milliseconds of {prepare, network, boxes}. */
   async detect(image, scoreThreshold = 0.25, nmsThreshold = 0.65) {
     const { output, ratio, ms } = await this.infer(image);
     const computed = performance.now();
-    const rows = detections(output, ratio, this.spec, scoreThreshold, nmsThreshold);
+    const rows = clipped(detections(output, ratio, this.spec, scoreThreshold, nmsThreshold), image);
     return { rows, ms: { ...ms, boxes: performance.now() - computed } };
   }
 

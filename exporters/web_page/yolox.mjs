@@ -160,8 +160,14 @@ export function iou(one, other) {
   return areas > 0 ? both / (areas - both) : 1; // two boxes without an area are one
 }
 
-/** Rows of candidates, after NMS, in pixels of the image. */
+/** Rows of candidates, after NMS, in pixels of the image; not clipped to it. */
 export function detections(output, ratio, spec, scoreThreshold, nmsThreshold) {
   const kept = nonMaximumSuppression(candidates(output, ratio, spec, scoreThreshold), nmsThreshold);
   return kept.map((row) => scaledBack(row, ratio));
+}
+
+/** The rows cut at the edges of an image {width, height}; those without any area in it are dropped. */
+export function clipped(rows, { width, height }) {
+  const within = (row) => row.map((value, i) => (i < 4 ? Math.min(Math.max(value, 0), i % 2 ? height : width) : value));
+  return rows.map(within).filter((row) => row[2] > row[0] && row[3] > row[1]);
 }
