@@ -14,17 +14,21 @@ from runtimes.detections import Detections
 from .files import replacing
 
 
-def coco_results(detections: Detections, image_id: int | str, categories: Sequence[int]) -> list[dict[str, Any]]:
-    """One entry a detection: image_id, category_id, bbox as left, top, width, height, score.
+def coco_results(
+    detections: Detections, image_id: int | str, categories: Sequence[int], time_ms: float | None = None
+) -> list[dict[str, Any]]:
+    """One entry a detection: image_id, category_id, bbox as left, top, width, height, score; time_ms where it is given.
 
-    categories: the category id of each class index.
+    categories: the category id of each class index. time_ms: of a frame, milliseconds since the first one.
     """
+    time = {} if time_ms is None else {"time_ms": round(time_ms, 3)}
     return [
         {
             "image_id": image_id,
             "category_id": categories[class_id],
             "bbox": [float(box[0]), float(box[1]), float(box[2] - box[0]), float(box[3] - box[1])],
             "score": confidence,
+            **time,
         }
         for box, confidence, class_id in detections
     ]
@@ -62,9 +66,11 @@ class Results:
     def kept(self) -> bool:
         return self._file.kept
 
-    def add(self, detections: Detections, image_id: int | str, categories: Sequence[int]) -> None:
+    def add(
+        self, detections: Detections, image_id: int | str, categories: Sequence[int], time_ms: float | None = None
+    ) -> None:
         """Those of one image, all or none; see `coco_results`."""
-        rows = [f"\n {json.dumps(entry)}" for entry in coco_results(detections, image_id, categories)]
+        rows = [f"\n {json.dumps(entry)}" for entry in coco_results(detections, image_id, categories, time_ms)]
         self._file.write(("," if self.count and rows else "") + ",".join(rows))
         self.count += len(rows)
 
