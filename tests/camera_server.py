@@ -31,7 +31,7 @@ class CameraServer:
         camera = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # noqa: N802: its name in http.server
+            def do_GET(self) -> None:
                 camera.asked.append(time.monotonic())
                 script = scripts[min(len(camera.asked), len(scripts)) - 1]
                 if script is None:

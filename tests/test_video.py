@@ -53,10 +53,11 @@ def write_video(path: Path, pictures: Sequence[Image], rate: float = 10, code: s
 
 def variable_rate(path: Path, times: Sequence[int]) -> Path:
     """A Matroska file whose frames, each 20 brighter than the last, come at these milliseconds."""
-    write_video(path, [grey(20 * number) for number in range(len(times))], 100)
+    write_video(path, [grey(20 * number) for number in range(len(times))], 100, "FFV1")
     content = path.read_bytes()
     for number, time in reversed([*enumerate(times)]):  # in the header of each block, relative to their cluster
-        former, new = (b"\x81" + struct.pack(">h", value) + b"\x80" for value in (10 * number, time))
+        flags = b"\x00" if number else b"\x80"  # a key frame
+        former, new = (b"\x81" + struct.pack(">h", value) + flags for value in (10 * number, time))
         assert content.count(former) == 1
         content = content.replace(former, new)
     place = content.index(b"\x44\x89\x88") + 3  # the duration
@@ -100,7 +101,7 @@ def test_the_times_stand_in_the_results(artifact: Artifact, images: list[Image],
     assert video["sizes"] == [{"frame": 0, "width": 320, "height": 240}] and summary["warnings"] == []
 
 
-TIMES = [0, 100, 200, 300, 800, 900, 1000, 2500, 2533, 2566, 2600]
+TIMES = [0, 100, 200, 300, 800, 900, 1000, 2500, 2533, 2566]
 
 
 def test_a_variable_rate_keeps_its_times(tmp_path: Path) -> None:
@@ -122,7 +123,7 @@ def test_detections_of_a_variable_rate_have_their_times(artifact: Artifact, tmp_
     entries, summary = run(artifact, variable_rate(tmp_path / "phone.mkv", TIMES), tmp_path / "out", "--streams", "2")
     assert {entry["time_ms"] for entry in entries} <= set(map(float, TIMES)) and entries
     assert all(entry["time_ms"] == TIMES[entry["image_id"]] for entry in entries)
-    assert summary["video"]["seconds"] == 2.6
+    assert summary["video"]["seconds"] == 2.566
 
 
 def test_frames_that_come_too_fast_are_counted(tmp_path: Path) -> None:
@@ -179,14 +180,14 @@ def test_times_that_a_container_does_not_say(said: tuple[float, ...], times: lis
 def test_a_size_that_changes(
     artifact: Artifact, images: list[Image], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path, large, small = tmp_path / "cam.mjpeg", cv2.resize(images[2], SIZE), cv2.resize(images[2], (160, 208))
-    path.write_bytes(b"".join(cv2.imencode(".jpg", one)[1].tobytes() for one in (large, large, small, small, large)))
+    path, first, other = tmp_path / "cam.mjpeg", cv2.resize(images[2], SIZE), cv2.resize(images[2], (480, 400))
+    path.write_bytes(b"".join(cv2.imencode(".jpg", one)[1].tobytes() for one in (first, first, other, other, first)))
     entries, summary = run(artifact, path, tmp_path / "out")
-    expected = [{"frame": 0, "width": 320, "height": 240}, {"frame": 2, "width": 160, "height": 208}]
+    expected = [{"frame": 0, "width": 320, "height": 240}, {"frame": 2, "width": 480, "height": 400}]
     assert summary["video"]["sizes"] == [*expected, {"frame": 4, "width": 320, "height": 240}]
     assert capsys.readouterr().err.count("warning: the size of the picture changes at frame 2") == 1
     assert len(summary["warnings"]) == 1
-    cv2.imwrite(str(tmp_path / "2.jpg"), small)
+    cv2.imwrite(str(tmp_path / "2.jpg"), other)
     alone, _ = run(artifact, tmp_path / "2.jpg", tmp_path / "alone")
     boxes = [entry["bbox"] for entry in entries if entry["image_id"] == 2]
     assert len(boxes) == len(alone) > 0
@@ -250,14 +251,14 @@ def test_a_file_that_is_cut_short(
 
 
 def test_a_whole_file_is_not_called_short(tmp_path: Path) -> None:
-    source = VideoFile(str(variable_rate(tmp_path / "phone.mkv", TIMES)))  # its duration makes 261 frames of 11
-    assert len(list(source)) == 11 and source.faults == []
+    source = VideoFile(str(variable_rate(tmp_path / "phone.mkv", TIMES)))  # its duration makes 258 frames of 10
+    assert len(list(source)) == 10 and source.faults == []
 
 
 NEITHER = {
     "text.txt": b"hello\n" * 99, "wide.txt": "hello\n".encode("utf-16") * 99, "notes.NFO": b"hello\n" * 99,
     "weights.bin": bytes(range(256)) * 99, "sheet.csv": b"1,2\n", "empty.mp4": b"", "empty": b"", "film.MP4": b"x" * 99,
-    "data.json": b"{}", "photo.heic": b"\0\0\0\x18ftypheic" + bytes(99), "words.srt": b"1\n00:00:00,000 --> 00:00:01,000",
+    "data.json": b"{}", "photo.heic": b"\0\0\0\x18ftypheic" + bytes(99), "words.srt": b"1\n00:00 --> 00:01",
 }  # fmt: skip
 
 
@@ -308,14 +309,6 @@ def test_of_a_moving_webp_the_first_picture(
     _, summary = run(artifact, animation(tmp_path / "moving.webp"), tmp_path / "out")
     assert summary["images"] == 1 and "holds 4 pictures" in summary["warnings"][0]
     assert "holds 4 pictures" in capsys.readouterr().err
-
-
-def test_a_damaged_picture_is_passed_over(tmp_path: Path) -> None:
-    encoded = [cv2.imencode(".jpg", grey(50 * number))[1].tobytes() for number in range(4)]
-    encoded[2] = encoded[2][:200] + encoded[2][-2:]
-    (tmp_path / "cam.mjpg").write_bytes(b"".join(encoded))
-    source = VideoFile(str(tmp_path / "cam.mjpg"))
-    assert [frame.number for frame in source][:2] == [0, 1]
 
 
 def test_a_picture_that_does_not_move_is_an_image(tmp_path: Path) -> None:
