@@ -5,8 +5,7 @@
 Serves rtsp://127.0.0.1:PORT/live, H.264 of 320x240, a grey picture in which a light square moves, until it is killed.
 A file of its own, since it needs the system's Python: GStreamer's server has no wheel. On Debian:
 
-    apt-get install --no-install-recommends gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-good \
-        gstreamer1.0-plugins-bad
+    apt-get install --no-install-recommends gir1.2-gst-rtsp-server-1.0 python3-gi
 
 The top rows are a time code: 32 blocks from left to right, the highest bit first, white for 1: the milliseconds since
 1970, modulo 2**32. `time_code` of `benchmarks.soak.streams` reads it.

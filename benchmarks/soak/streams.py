@@ -40,7 +40,7 @@ from .promises import MOST_GROWTH, Row, bounds, flat, of_handles, scaled, verdic
 from .rtsp_server import BITS, CODE_ROWS
 
 SERVER = Path(__file__).with_name("rtsp_server.py")
-NEEDED = "gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-good gstreamer1.0-plugins-bad"
+NEEDED = "gir1.2-gst-rtsp-server-1.0 python3-gi"
 OUTAGE = 5.0  # seconds between the end of a server and the start of the next
 SAMPLED = 25  # frames from one look at the memory to the next
 LATEST = 2.0  # frame times that a result may come after its picture was made
