@@ -90,6 +90,12 @@ def test_a_source_that_stays_away_is_given_up(hurry: None) -> None:
         assert 0.6 < time.monotonic() - start < 2
 
 
+def test_frames_that_are_passed_over_are_frames(hurry: None) -> None:
+    """It takes longer to the next one that is wanted than a source may be silent."""
+    with CameraServer(PICTURES, rate=50) as camera, FrameGrabber(camera.url, every=50, reconnect=0.3) as grabber:
+        assert [frame.number for frame, _ in zip(grabber, range(2), strict=False)] == [0, 50]
+
+
 def test_zero_never_connects_again(hurry: None) -> None:
     with CameraServer(PICTURES[:5]) as camera, FrameGrabber(camera.url, reconnect=0) as grabber:
         with pytest.raises(StreamLost, match="broke"):

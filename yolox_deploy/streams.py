@@ -42,10 +42,9 @@ class FrameGrabber:
     then a source that breaks is opened again, after pauses from half a second to ten; `math.inf` never gives up, 0
     never connects again. say: gets a sentence when the source breaks for the first time, in the grabbing thread.
 
-    At most one frame waits to be taken; one that a newer one replaces is counted in `dropped`, as is one that
-    is damaged. A file on a web server
-    is the exception: each of its frames is given, and its end is the end (`live` is False). received: frames that came,
-    also those that were passed over. started: when the first frame came, by the wall clock.
+    At most one frame waits to be taken; one that a newer one replaces is counted in `dropped`, as is one that is
+    damaged. A file on a web server is the exception: each of its frames is given, and its end is the end (`live` is
+    False). received: frames that came, also those that were passed over. started: when the first frame came, in UTC.
 
     Raises `InvalidInput` where the source cannot be opened, or gives no frame.
     """
@@ -65,7 +64,7 @@ class FrameGrabber:
         self.started: datetime | None = None
         self._source, self._every, self._reconnect, self._say = source, every, reconnect, say
         self._newest: Frame | None = None
-        self._first = 0.0  # when it came, by the clock that never goes back
+        self._first = self._last = 0.0  # when these frames came, by the clock that never goes back
         self._error: Exception | None = None
         self._ended = False
         self._change = threading.Condition()  # of the fields above
@@ -108,11 +107,11 @@ class FrameGrabber:
         self.close()
 
     def _wait(self, seconds: float) -> None:
-        """Until there is a frame, or the source has ended; so many seconds at most."""
+        """Until there is a frame to take, or the source has ended; so many seconds without any frame at most."""
         start = time.monotonic()
         with self._change:
             while self._newest is None and not self._ended:
-                if time.monotonic() - start > seconds:
+                if time.monotonic() - max(start, self._last) > seconds:
                     raise self._lost(seconds)
                 self._change.wait(0.1)  # not longer: on Windows Ctrl-C waits for it
             if self._newest is None and self._error:
@@ -123,6 +122,11 @@ class FrameGrabber:
             return InvalidInput(f"{self.name} gives no frame: does the address play in another program?")
         return StreamLost(f"no frame of {self.name} for {seconds:g} s: given up.")
 
+    def _advice(self) -> str:
+        if is_url(self._source):
+            return "is it there, and are the address and the password right?"
+        return "is it connected, and does no other program use it?"
+
     def _run(self) -> None:
         """The grabbing thread: read until the source breaks, and open it again after a pause."""
         try:
@@ -132,7 +136,7 @@ class FrameGrabber:
                 if self._read_until_it_breaks():
                     break
                 if not self.received:
-                    raise InvalidInput(f"cannot open {self.name}: is it there, and are the address and password right?")
+                    raise InvalidInput(f"cannot open {self.name}: {self._advice()}")
                 if self._reconnect == 0:
                     raise StreamLost(f"{self.name} broke.")
                 if self._say:
@@ -175,6 +179,7 @@ class FrameGrabber:
         image = capture.retrieve() if wanted else None
         now = time.monotonic()
         with self._change:
+            self._last = now
             if not self.received:
                 self._first, self.started = now, datetime.now(timezone.utc)
             elif again:
