@@ -107,11 +107,10 @@ class RtspServer:
             raise UserError(f"the RTSP server does not start on port {self.port}.")
 
     def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            assert self._process.stdout is not None
-            self._process.stdout.close()
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.communicate()
 
     def __enter__(self) -> RtspServer:
         return self
