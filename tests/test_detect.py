@@ -202,12 +202,14 @@ def test_engines_that_cannot_run_here_are_one_sentence(
     assert "have no option 'threads'" in second
 
 
-def test_the_source_is_never_replaced(artifact: Artifact, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_source_is_never_replaced(
+    artifact: Artifact, folder: Path, video: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = (folder / "000.png").read_bytes()
     assert detect.main([str(artifact.folder), str(folder), "--output", str(folder)]) == 1
     assert "would replace" in capsys.readouterr().err
     assert (folder / "000.png").read_bytes() == before
-    (folder / "film.mp4").touch()
+    video.rename(folder / "film.mp4")
     assert detect.main([str(artifact.folder), str(folder / "film.mp4"), "--output", str(folder)]) == 1
     assert "would replace" in capsys.readouterr().err
     assert not (folder / "detections.json").exists()

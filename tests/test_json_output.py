@@ -178,7 +178,8 @@ def test_detect(
     assert detect.main(arguments) == 0
     count = len(json.loads((output / "detections.json").read_text()))
     result = json.loads(capsys.readouterr().out)
-    assert result == {"detections": count, "images": 2, "left_out": [], "output": str(output)}
+    same = {"detections": count, "images": 2, "left_out": [], "output": str(output)}
+    assert result == {**same, "video": None, "warnings": []}
     (images / "text.png").write_text("no image")
     assert detect.main(arguments) == 1
     result = json.loads(capsys.readouterr().out)

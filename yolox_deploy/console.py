@@ -50,7 +50,7 @@ def run(
     the exit code: 0, 1 for an error that a person can mend, 130 after Ctrl-C. Wrong arguments exit with 2.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    _warned.clear()
+    _said.clear()
     try:
         config = parse(prog, config_type, arguments, *([defaults(arguments)] if defaults else []))
         with json_output(getattr(config, "json", None)) as write:
@@ -76,14 +76,21 @@ def run(
     return 0
 
 
-_warned: set[str] = set()  # by the command that runs
+_said: set[str] = set()  # by the command that runs
 
 
-def warn(sentence: str) -> None:
-    """Print a warning to standard error, once in a command: several of its steps may come to the same."""
-    if sentence not in _warned:
-        _warned.add(sentence)
-        print(f"warning: {sentence}", file=sys.stderr, flush=True)
+def say_once(sentence: str) -> str:
+    """Print a line to standard error, once in a command: several of its steps may come to the same. Returns it."""
+    if sentence not in _said:
+        _said.add(sentence)
+        print(sentence, file=sys.stderr, flush=True)
+    return sentence
+
+
+def warn(sentence: str) -> str:
+    """Print a warning to standard error, once in a command. Returns it."""
+    say_once(f"warning: {sentence}")
+    return sentence
 
 
 def require(*packages: str) -> None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import cv2
 import tyro
 from tqdm import tqdm
 
@@ -24,12 +23,15 @@ from .console import run, warn
 from .data.images import find_images, read_image
 from .drawing import draw, write_picture
 from .files import check_output_folder
+from .frames import FrameSource, VideoFile
 from .gallery import PAGE, Gallery, check_room, show, writing_gallery
 from .json_output import NotPassed
 from .model_argument import FirstModel, ModelOption, find_artifact, model_and_other
 from .options import ForeignOptions, InputSize, Json, check_positive, check_thresholds, open_artifact
 from .results import Results, writing_results
-from .video import VIDEO_SUFFIXES, detect_video, open_video
+from .sources import Source, find_source, quiet_opencv
+from .streams import RECONNECT, FrameGrabber
+from .video import VideoSummary, detect_video
 
 TYPE_NEXT = "yolox-deploy detect ARTIFACT SOURCE, with the folder that export wrote, and an image or a video"
 
@@ -40,14 +42,15 @@ class DetectConfig:
 
     OUTPUT gets a copy of each image (or the video) with the boxes drawn, and detections.json in COCO's results format
     with category_name beside category_id: image_id is the number in the file's name if every name is a number of its
-    own, else the path, and the number of the frame for video. For image ids of a data set: `yolox-deploy evaluate
-    --detections FILE`.
+    own, else the path, and the number of the frame for video, where time_ms is its time in milliseconds. Of a stream or
+    camera the newest frame is taken. For image ids of a data set: `yolox-deploy evaluate --detections FILE`.
     """
 
     artifact: FirstModel = ""
     """Artifact: its folder, or the model file in it."""
     source: Annotated[str, tyro.conf.Positional] = ""
-    """Image, folder, glob pattern (in quotes), video file, or camera number."""
+    """Image, folder, glob pattern (in quotes), video file, address of a stream (rtsp://, http:// and others), camera
+    number, or device such as /dev/video0."""
     weights: ModelOption = ()
     """The same as ARTIFACT; then SOURCE stands alone."""
     output: Path = Path("detections")
@@ -63,12 +66,18 @@ class DetectConfig:
     streams: int | None = None
     """Images (or batches) that are worked on at a time; unset, one for a camera, else one for each core, 8 at most."""
     max_frames: int | None = None
-    """Stop a video or camera after so many frames; Ctrl-C stops it too, and what was seen is kept."""
+    """Stop a video, stream or camera after it was detected in so many frames; Ctrl-C stops it too, and what was seen is
+    kept."""
+    every: int = 1
+    """Detect in each so-many-th frame of a video, stream or camera."""
+    reconnect: float = RECONNECT
+    """Seconds without a frame after which a stream or camera is given up; until then it is connected again when it
+    breaks. 0 never connects again, inf never gives up."""
     show: bool = False
     """Write index.html too, a page to look at the pictures in (of video, one frame a second), and open it."""
     json: Json = None
-    """File for a summary as JSON, {"detections", "images", "left_out", "output"}, and "warnings" if there are any;
-    "-" is standard output, which then holds nothing else."""
+    """File for a summary as JSON, {"detections", "images", "left_out", "output", "video", "warnings"}; "-" is standard
+    output, which then holds nothing else."""
     input_size: InputSize = None
     """Height and width of the network input, of a third-party file that takes any size."""
     foreign: Annotated[ForeignOptions, tyro.conf.arg(name="foreign ONNX")] = field(default_factory=ForeignOptions)
@@ -79,15 +88,23 @@ def command(config: DetectConfig) -> dict[str, Any]:
     config = replace(config, source=source)
     check_thresholds(score_threshold=config.score_threshold, nms_threshold=config.nms_threshold)
     check_positive(batch=config.batch, threads=config.threads, streams=config.streams)
-    check_positive(max_frames=config.max_frames)
+    check_positive(max_frames=config.max_frames, every=config.every)
+    if not config.reconnect >= 0:
+        raise InvalidInput(f"--reconnect must be at least 0 seconds, not {config.reconnect:g}.")
     check_output_folder(config.output, "--output")
-    camera = config.source.isdecimal() and not Path(config.source).exists()
-    is_video = camera or Path(config.source).suffix.lower() in VIDEO_SUFFIXES
-    pictures = {} if is_video else plan_pictures(find_images(config.source), config.output)
+    with quiet_opencv():
+        found = find_source(source)
+        pictures = plan_pictures(images_of(found), config.output) if found.kind == "images" else {}
+        return detect(config, artifact, found, pictures)
+
+
+def detect(config: DetectConfig, artifact: str, source: Source, pictures: dict[Path, Path]) -> dict[str, Any]:
+    """Detect in what was found, and return the summary. Raises `NotPassed` with it where something was left out."""
     if config.show:
         check_room(config.output, pictures.values())
-    video = video_path(config, camera) if is_video else None
-    streams = config.streams or (1 if camera else None)
+    video = None if pictures else video_path(config.output, source)
+    notes = [warn(source.note)] if source.note else []
+    streams = config.streams or (1 if source.kind == "live" else None)
     with open_artifact(
         find_artifact(artifact),
         config.foreign,
@@ -97,47 +114,58 @@ def command(config: DetectConfig) -> dict[str, Any]:
         streams,
         config.input_size,
     ) as detector:
-        for warning in detector.warnings:
-            warn(warning)
-        warnings = list(detector.warnings)
-        capture = open_video(config.source, camera) if is_video else None
+        notes += [warn(warning) for warning in detector.warnings]
+        frames = open_frames(config, source)
         with only_here(config.output / ".detect.lock", f"another process detects into {config.output}: wait for it."):
-            left_out, count = detect_all(config, detector, pictures, capture, video)
+            left_out, count, seen = detect_all(config, detector, pictures, frames, video, source)
         if config.show:
             show(config.output / PAGE)
     images = len(pictures) or None
-    summary: dict[str, Any] = {
-        "detections": count,
-        "images": images,
-        "left_out": left_out,
-        "output": str(config.output),
-        **({"warnings": warnings} if warnings else {}),
-    }
+    notes += seen.faults if seen else []
+    summary: dict[str, Any] = {"detections": count, "images": images, "left_out": left_out}
+    summary |= {"output": str(config.output), "video": seen and seen.as_json(), "warnings": notes}
     if left_out:
         print("\n".join(f"left out: {why}" for why in left_out), file=sys.stderr)
         raise NotPassed(f"{len(left_out)} of {images} images were left out.", summary)
+    if seen and seen.lost:
+        raise NotPassed(f"{seen.lost} What was seen before is kept.", summary)
     return summary
+
+
+def images_of(source: Source) -> list[Path]:
+    """Raises `InvalidInput` where there are none, with what is there instead."""
+    try:
+        return find_images(str(source.opened))
+    except InvalidInput as error:
+        raise InvalidInput(f"{error} {source.note}".strip()) from None
+
+
+def open_frames(config: DetectConfig, source: Source) -> FrameSource | None:
+    """Open a video or a live source; None for images. Raises `InvalidInput` where there is no frame."""
+    if source.kind == "live":
+        return FrameGrabber(source.opened, config.every, config.reconnect, say=warn)
+    return VideoFile(str(source.opened), config.every) if source.kind == "video" else None
 
 
 def detect_all(
     config: DetectConfig,
     detector: Detector,
     pictures: dict[Path, Path],
-    capture: cv2.VideoCapture | None,
+    frames: FrameSource | None,
     video: Path | None,
-) -> tuple[list[str], int]:
+    source: Source,
+) -> tuple[list[str], int, VideoSummary | None]:
     """Detect in the images or the video, and keep what is done, also after Ctrl-C.
 
-    Returns why images were left out, and how many detections there are.
+    Returns why images were left out, how many detections there are, and what was seen of a video.
     """
-    results, left_out = None, list[str]()
+    results, left_out, seen = None, list[str](), None
     try:
         with contextlib.ExitStack() as stack:
             results = stack.enter_context(writing_results(config.output / "detections.json"))
-            gallery = stack.enter_context(open_gallery(config, detector, video)) if config.show else None
-            if video is not None and capture is not None:
-                batch = config.batch if Path(config.source).exists() else None  # None: of a camera
-                detect_video(detector, capture, video, batch, config.max_frames, results, gallery)
+            gallery = stack.enter_context(open_gallery(config, detector, video, source)) if config.show else None
+            if video is not None and frames is not None:
+                seen = detect_video(detector, frames, video, config.batch, config.max_frames, results, gallery)
             else:
                 left_out = detect_images(detector, pictures, config.batch, results, gallery)
     finally:
@@ -146,14 +174,14 @@ def detect_all(
             print(f"{results.count} detections, pictures and detections.json in {config.output}{page}")
             if results.count == 0:
                 print(f"note: nothing scores {config.score_threshold:g} or more; a lower --score-threshold shows more.")
-    return left_out, results.count
+    return left_out, results.count, seen
 
 
 def open_gallery(
-    config: DetectConfig, detector: Detector, video: Path | None
+    config: DetectConfig, detector: Detector, video: Path | None, source: Source
 ) -> contextlib.AbstractContextManager[Gallery]:
     """The page of --show."""
-    title = f"{detector.spec.name}: {config.source}"
+    title = f"{detector.spec.name}: {source.name}"
     return writing_gallery(config.output, title, detector.spec.class_names, detector.score_threshold, video)
 
 
@@ -202,10 +230,10 @@ def detect_images(
     return unread
 
 
-def video_path(config: DetectConfig, camera: bool) -> Path:
+def video_path(output: Path, source: Source) -> Path:
     """Where the video with the boxes goes. Raises `InvalidInput` where it would replace the source."""
-    path = config.output / (f"camera-{config.source}.mp4" if camera else f"{Path(config.source).stem}.mp4")
-    if not camera and path.absolute() == Path(config.source).absolute():
+    path = output / f"{source.stem}.mp4"
+    if source.kind == "video" and path.absolute() == Path(str(source.opened)).absolute():
         raise InvalidInput(f"the video would replace {path} itself; choose another --output.")
     return path
 

@@ -17,13 +17,19 @@ from .files import replacing
 
 
 def coco_results(
-    detections: Detections, image_id: int | str, categories: Sequence[int], class_names: Sequence[str]
+    detections: Detections,
+    image_id: int | str,
+    categories: Sequence[int],
+    class_names: Sequence[str],
+    time_ms: float | None = None,
 ) -> list[dict[str, Any]]:
-    """One entry a detection: image_id, category_id, category_name, bbox as left, top, width, height, score.
+    """One entry a detection: image_id, category_id, category_name, bbox as left, top, width, height, score; time_ms
+    where it is given.
 
-    categories, class_names: the category id and the name of each class index. Numbers that are not finite, which JSON
-    does not know, leave a detection out.
+    categories, class_names: the category id and the name of each class index. time_ms: of a frame, milliseconds since
+    the first one. Numbers that are not finite, which JSON does not know, leave a detection out.
     """
+    time = {} if time_ms is None else {"time_ms": round(time_ms, 3)}
     corners, scores = detections.xyxy, detections.confidence
     with np.errstate(invalid="ignore", over="ignore"):
         boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
@@ -35,6 +41,7 @@ def coco_results(
             "category_name": class_names[class_id],
             "bbox": box,
             "score": score,
+            **time,
         }
         for box, score, class_id in zip(
             boxes[finite].tolist(), scores[finite].tolist(), detections.class_id[finite].tolist(), strict=True
@@ -75,10 +82,15 @@ class Results:
         return self._file.kept
 
     def add(
-        self, detections: Detections, image_id: int | str, categories: Sequence[int], class_names: Sequence[str]
+        self,
+        detections: Detections,
+        image_id: int | str,
+        categories: Sequence[int],
+        class_names: Sequence[str],
+        time_ms: float | None = None,
     ) -> None:
         """Those of one image, all or none; see `coco_results`."""
-        entries = coco_results(detections, image_id, categories, class_names)
+        entries = coco_results(detections, image_id, categories, class_names, time_ms)
         rows = [f"\n {json_text(entry)}" for entry in entries]
         self._file.write(("," if self.count and rows else "") + ",".join(rows))
         self.count += len(rows)

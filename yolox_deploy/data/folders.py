@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtimes.errors import InvalidInput
+from yolox_deploy.console import say_once
 
-from .images import images_among, is_image, say_once
+from .images import images_among, is_image
 
 ALIASES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
 SPLITS = ("train", "val", "test")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -20,6 +19,7 @@ from runtimes.cores import usable_cores
 from runtimes.errors import InvalidInput, MissingBackend, first_line
 from runtimes.json_file import check_regular
 from runtimes.preprocess import Image
+from yolox_deploy.console import say_once
 
 from .jpeg import START as JPEG_START
 from .jpeg import decode_jpeg
@@ -205,16 +205,6 @@ def describe_left_out(files: Sequence[Path]) -> str:
     counts = Counter(file.suffix.lower() for file in files)
     each = ", ".join(f"{suffix} {count}" for suffix, count in counts.most_common())
     return f"1 file that is no image ({each})" if len(files) == 1 else f"{len(files)} files that are no images ({each})"
-
-
-def say_once(sentence: str) -> None:
-    """Print a line to standard error, unless this process has printed it before."""
-    if sentence not in _said:
-        _said.add(sentence)
-        print(sentence, file=sys.stderr, flush=True)
-
-
-_said: set[str] = set()
 
 
 def find_images(source: str | Path) -> list[Path]:

@@ -14,11 +14,12 @@ from tqdm import tqdm
 
 from runtimes.cores import usable_cores
 from runtimes.errors import InvalidInput
+from yolox_deploy.console import say_once
 
 from .dataset import Dataset, Splits, check_evaluable, check_inside
 from .faults import RULES, Fault
 from .folders import ALIASES, JOINED, plain_name
-from .images import UNKNOWN_SIZE, describe_left_out, read_image, say_once
+from .images import UNKNOWN_SIZE, describe_left_out, read_image
 from .layouts import find_layout
 from .set_checks import set_faults, size_faults, with_headers
 

@@ -6,11 +6,11 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from runtimes.errors import InvalidInput, UserError
+from yolox_deploy.console import say_once
 from yolox_deploy.files import read_text
 
 from .dataset import Splits
 from .folders import CLASS_LISTS, SPLITS, folder_sets, plain_name
-from .images import say_once
 from .layout import Layout
 from .names import FileNames
 from .unread import load_json

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from runtimes.errors import InvalidInput
 from runtimes.foreign import PREPROCESSING, Preprocessing
 from runtimes.preprocess import Image
 from runtimes.spec import ModelSpec
+from yolox_deploy.console import say_once
 from yolox_deploy.options import ModelOptions, check_same_names, default_class_names, read_class_names
 
 from .checkpoint import Checkpoint, read_checkpoint
@@ -21,8 +21,6 @@ from .norm_check import check_norms
 from .trained_with import TrainedWith
 from .variants import STRIDES, VARIANTS
 from .yolox import YOLOX
-
-_SAID: set[str] = set()  # a command may open a checkpoint many times
 
 
 @dataclass(frozen=True)
@@ -48,9 +46,7 @@ class TrainedModel:
         """Print to standard error what was assumed, and the notes, a line each; in one process, each line once."""
         assumed = [f"assumed, since {self.source} does not say: {self.assumed}"] if self.assumed else []
         for line in (*assumed, *(f"warning: {note}" for note in self.notes)):
-            if line not in _SAID:
-                _SAID.add(line)
-                print(line, file=sys.stderr, flush=True)
+            say_once(line)
 
 
 def describe(
