@@ -15,7 +15,7 @@ import numpy.typing as npt
 from runtimes.errors import InvalidInput
 from runtimes.preprocess import Image, check_image
 
-from .data.images import is_cut_short
+from .data.jpeg import decode_jpeg
 
 SLOWEST, USUAL, FASTEST = 0.1, 25.0, 240.0  # frames a second: what a rate can be, and the one where none is known
 PROBED = 100  # frames whose times are looked at before a file is read
@@ -83,7 +83,7 @@ class Capture:
         found, frame = self._capture.retrieve()
         if found and self._jpegs:
             content = np.asarray(frame, np.uint8).ravel()
-            return None if is_cut_short(content) else decode(content)
+            return decode(content)
         return as_bgr(frame) if found else None
 
     def close(self) -> None:
@@ -91,12 +91,11 @@ class Capture:
 
 
 def decode(content: npt.NDArray[np.uint8]) -> Image | None:
-    """An encoded picture; None for what is none."""
+    """An encoded picture; None for what is none, or not whole."""
     try:
-        image = cv2.imdecode(content, cv2.IMREAD_COLOR)
+        return decode_jpeg(content.tobytes())
     except cv2.error:
         return None
-    return None if image is None else as_bgr(image)
 
 
 class Length:
