@@ -6,7 +6,7 @@ where something else comes in, the network or its input is not the one that was 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from statistics import median
@@ -15,12 +15,12 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
 
 from runtimes.foreign import PREPROCESSING, Preprocessing
 from runtimes.preprocess import Image, preprocess
 from runtimes.spec import Activation, ModelSpec
 
+from .norm_layers import LayerDistance, measure_layers
 from .trained_with import PREPROCESSING_WORDS, WORDS
 from .yolox import YOLOX
 
@@ -32,10 +32,11 @@ MOST_IMAGES = 4
 SUSPICIOUS = 0.1
 # A cause is named where it brings the distance to this share, or less; the distance of the first layers alone to that
 # share, or less; and the latter to FITS or less. Right networks have at most 0.35 and 0.51 of what wrong ones have, and
-# 0.31 in the first layers. After a training of a few hundred steps, another activation may fit better by chance in the
-# deep layers (0.13 of the right one's distance), but not in the first (1.6).
+# 0.31 in the first layers. After a training from scratch of a few hundred steps, another activation may fit better by
+# chance: mostly in the deep layers alone, which is no cause, and in one of three such networks in the first ones too.
 SHARE, FIRST_SHARE, FITS = 0.4, 0.75, 0.4
-# A distance of the first layers over this is said even where no cause is found. Right networks have up to 0.3.
+# A distance of the first layers over this is said even where no cause is found. Right networks have up to 0.3, those
+# that were trained from scratch for a few hundred steps up to 1.5 on images of another kind.
 BEYOND = 1.0
 FIRST_LAYERS = 20  # batch norms in the order of computation
 
@@ -64,17 +65,6 @@ class Hypothesis:
 
 
 @dataclass(frozen=True)
-class LayerNorm:
-    """One batch norm. shift: of the mean, in its standard deviations; scale: of the standard deviation, a factor, both
-    the median over channels. distance: see `check_norms`."""
-
-    name: str
-    shift: float
-    scale: float
-    distance: float
-
-
-@dataclass(frozen=True)
 class NormCheck:
     """How far what comes into the batch norms is from their statistics; true where it fits.
 
@@ -87,7 +77,7 @@ class NormCheck:
     first: float
     cause: Hypothesis | None
     tried: tuple[Hypothesis, ...]
-    layers: tuple[LayerNorm, ...]
+    layers: tuple[LayerDistance, ...]
     images: int
 
     def __bool__(self) -> bool:
@@ -104,8 +94,8 @@ class NormCheck:
                 " found: the network, its input or the images are unlike those of the training, or that was very short"
             )
         return (
-            f"{found} (distance {self.distance:.2g}); trained with {self.cause}, they would (distance"
-            f" {self.cause.distance:.2g}): {self.advice}"
+            f"{found} (distance {self.distance:.2g}); unless the training was very short, it was most likely with"
+            f" {self.cause} (distance {self.cause.distance:.2g}): {self.advice}"
         )
 
     @property
@@ -145,17 +135,18 @@ def check_norms(model: YOLOX, spec: ModelSpec, images: Sequence[Image], thorough
     `SUSPICIOUS`, other activations, eps and inputs are tried, one by one and then together; what fits far better is the
     cause.
 
-    Cannot see: BGR taken for RGB, which photographs hardly show; an eps that the weights do not depend on; small
-    differences, such as another way of resizing.
+    A network that was trained from scratch for a few hundred steps may get a wrong cause, or none: its statistics lag
+    behind its weights. Cannot see: BGR taken for RGB, which photographs hardly show; an eps that the weights do not
+    depend on; small differences, such as another way of resizing.
     """
     some = [images[index] for index in range(0, len(images), -(-len(images) // MOST_IMAGES))]
     own = "legacy" if spec.normalization else "official"
     cached: dict[str, npt.NDArray[Any]] = {}
 
-    def measured(network: YOLOX, kind: str) -> list[LayerNorm]:
+    def measured(network: YOLOX, kind: str) -> list[LayerDistance]:
         if kind not in cached:
             cached[kind] = _inputs(some, spec, kind)
-        return _layers(network, cached[kind])
+        return measure_layers(network, cached[kind])
 
     layers = measured(model, own)
     distance, first = _distances(layers)
@@ -219,45 +210,6 @@ def _inputs(images: Sequence[Image], spec: ModelSpec, kind: str) -> npt.NDArray[
     return inputs / np.float32(255) if kind == UNIT else inputs
 
 
-def _distances(layers: Sequence[LayerNorm]) -> tuple[float, float]:
+def _distances(layers: Sequence[LayerDistance]) -> tuple[float, float]:
     """The median distance over all layers, and over the first ones."""
     return median(layer.distance for layer in layers), median(layer.distance for layer in layers[:FIRST_LAYERS])
-
-
-def _layers(model: YOLOX, inputs: npt.NDArray[Any]) -> list[LayerNorm]:
-    """What comes into each batch norm, image by image, against its statistics."""
-    norms = {name: module for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)}
-    sums: dict[str, list[Tensor]] = {}  # in the order of computation
-
-    def note(name: str) -> Callable[[nn.Module, tuple[Tensor]], None]:
-        def hook(_: nn.Module, arguments: tuple[Tensor]) -> None:
-            values = arguments[0].double()
-            sums.setdefault(name, []).append(torch.stack([values.mean((0, 2, 3)), values.square().mean((0, 2, 3))]))
-
-        return hook
-
-    hooks = [norm.register_forward_pre_hook(note(name)) for name, norm in norms.items()]
-    device = next(model.parameters()).device
-    with torch.inference_mode():
-        for image in inputs:
-            model(torch.from_numpy(image[None]).to(device))
-    for hook in hooks:
-        hook.remove()
-    return [_layer(name, norms[name], torch.stack(found).mean(dim=0)) for name, found in sums.items()]
-
-
-def _layer(name: str, norm: nn.BatchNorm2d, moments: Tensor) -> LayerNorm:
-    """moments: (2, channels), the means of what came in and of its square."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    tiny = torch.finfo(torch.float32).tiny
-    mean, variance = norm.running_mean.double(), norm.running_var.double().clamp_min(tiny)
-    found = (moments[1] - moments[0].square()).clamp_min(tiny)
-    ratio, shift = found / variance, (moments[0] - mean) / variance.sqrt()
-    distance = (ratio + shift.square() - 1 - ratio.log()) / 2
-    return LayerNorm(name, shift.abs().median().item(), ratio.sqrt().median().item(), _finite(distance.median().item()))
-
-
-def _finite(distance: float) -> float:
-    """Activations that overflow are as far away as can be."""
-    return distance if distance == distance else float("inf")

@@ -24,8 +24,7 @@ from yolox_deploy.data.dataset import Dataset
 from yolox_deploy.data.loader import Batch, TrainingSet, collate, make_loader
 from yolox_deploy.data.store import SampleStore
 from yolox_deploy.data.stream import Share, Stream
-from yolox_deploy.model.checkpoint import Checkpoint, read_checkpoint
-from yolox_deploy.model.open import describe
+from yolox_deploy.model.checkpoint import read_checkpoint
 from yolox_deploy.model.safe_save import is_whole
 from yolox_deploy.model.variants import STRIDES
 from yolox_deploy.model.yolox import YOLOX
@@ -38,7 +37,7 @@ from .optimizer import freeze, make_optimizer
 from .pictures import batch_picture
 from .report import write_picture, write_report
 from .schedule import Schedule
-from .start import build_model, open_weights
+from .start import build_model, check_start, open_weights
 from .state import BEST, LAST, Progress, TrainingState, resumed_network
 from .trainer import SCORE_THRESHOLD, WRITTEN, Pace, Trainer
 
@@ -124,14 +123,6 @@ def make_model(config: TrainConfig, training: Dataset) -> YOLOX:
         check_start(checkpoint, training)
         print(f"starting from {checkpoint.path}" + (f"; anew: {', '.join(anew)}" if anew else ""))
     return model
-
-
-def check_start(checkpoint: Checkpoint, training: Dataset) -> None:
-    """Say on standard error what is assumed of the weights, and whether their batch norms fit the training images."""
-    trained = describe(checkpoint.build(), checkpoint)
-    with contextlib.suppress(InvalidInput):  # of an image that cannot be read, which the training reports
-        trained = trained.checked(training.read_images())
-    trained.say()
 
 
 def make_schedule(config: TrainConfig, images: int) -> Schedule:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import torch
 
 from runtimes.coco import COCO_CLASS_NAMES
 from runtimes.errors import InvalidInput
+from yolox_deploy.data.dataset import Dataset
 from yolox_deploy.model.checkpoint import Checkpoint, read_checkpoint
 from yolox_deploy.model.download import official_weights
+from yolox_deploy.model.open import describe
 from yolox_deploy.model.trained_with import BATCH_NORM_EPS, PREPROCESSING_WORDS, NetworkOptions
 from yolox_deploy.model.variants import VariantName
 from yolox_deploy.model.yolox import YOLOX
@@ -86,6 +89,14 @@ def known_classes(checkpoint: Checkpoint, named: str | None) -> tuple[str, ...]:
             f"{checkpoint.path} has {checkpoint.num_classes} classes, and --class-names names {len(names)}."
         )
     return names
+
+
+def check_start(checkpoint: Checkpoint, training: Dataset) -> None:
+    """Say on standard error what is assumed of the weights, and whether their batch norms fit the training images."""
+    trained = describe(checkpoint.build(), checkpoint)
+    with contextlib.suppress(InvalidInput):  # of an image that cannot be read, which the training reports
+        trained = trained.checked(training.read_images())
+    trained.say()
 
 
 def build_model(
