@@ -18,7 +18,7 @@ from runtimes.errors import MissingBackend
 from yolox_deploy import detect, streams
 from yolox_deploy.streams import FrameGrabber
 
-FPS = 20
+FPS = 12
 
 
 @pytest.fixture

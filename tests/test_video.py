@@ -318,6 +318,17 @@ def test_a_picture_that_does_not_move_is_an_image(tmp_path: Path) -> None:
     assert {find_source(str(path)).kind for path in tmp_path.iterdir()} == {"images"}
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are no text are Linux's")
+@pytest.mark.parametrize("name", ["odd\udcff.gif", "odd\udcff.mp4", "odd\udcff"])
+def test_names_that_are_no_text_end_in_a_sentence(name: str, artifact: Artifact, tmp_path: Path) -> None:
+    """OpenCV crashes on them: a process of its own."""
+    write_video(tmp_path / "made.avi", [grey(9)] * 3).rename(tmp_path / name)
+    for source in (tmp_path / name, tmp_path):
+        command = [sys.executable, "-m", "yolox_deploy", "detect", str(artifact.folder), str(source)]
+        done = subprocess.run([*command, "--output", str(tmp_path / "out")], cwd=ROOT, capture_output=True, check=False)
+        assert done.returncode == 1 and done.stderr.startswith(b"error: ")
+
+
 def test_every_other_frame(artifact: Artifact, images: list[Image], tmp_path: Path) -> None:
     path = write_video(tmp_path / "film.avi", [cv2.resize(images[2], SIZE)] * 10)
     entries, summary = run(artifact, path, tmp_path / "out", "--every", "3", "--max-frames", "3")

@@ -17,7 +17,7 @@ import cv2
 from runtimes.errors import InvalidInput
 from runtimes.json_file import check_regular
 
-from .data.images import IMAGE_SUFFIXES, read_image
+from .data.images import IMAGE_SUFFIXES, is_text, read_image
 from .frames import JPEGS, probe_rate
 from .streams import is_pipeline, is_url, mask
 
@@ -88,7 +88,7 @@ def find_file(path: Path) -> Source:
     """A file: an image if OpenCV reads it as one, else a video if it opens it as one."""
     suffix, name = path.suffix.lower(), str(path)
     image, video = Source("images", name, name), Source("video", name, name, path.stem)
-    if not is_utf8(name):  # OpenCV's readers of files crash; `read_image` hands it the bytes
+    if not is_text(path):
         return image
     if suffix in JPEGS:
         return video
@@ -105,13 +105,6 @@ def find_file(path: Path) -> Source:
     except InvalidInput:
         raise InvalidInput(f"{name} is neither an image nor a video that OpenCV opens; is the file whole?") from None
     return image
-
-
-def is_utf8(name: str) -> bool:
-    try:
-        return bool(name.encode())
-    except UnicodeEncodeError:
-        return False
 
 
 def pictures_in(name: str) -> int:

@@ -10,7 +10,6 @@ promise is broken.
 
 from __future__ import annotations
 
-import json
 import shutil
 import socket
 import subprocess
@@ -27,6 +26,7 @@ import tyro
 
 from runtimes.detector import Detector
 from runtimes.errors import InvalidInput, MissingBackend, UserError
+from runtimes.json_file import json_text
 from runtimes.load import load
 from runtimes.preprocess import Image
 from yolox_deploy.console import require, run
@@ -223,7 +223,7 @@ def command(config: StreamSoakConfig) -> None:
         )
     print("| artifact | promise | found | kept |\n|---|---|---|---|")
     print("\n".join(map(str, rows)))
-    print(json.dumps({"rows": [asdict(row) for row in rows], "machine": asdict(describe_machine())}))
+    print(json_text({"rows": [asdict(row) for row in rows], "machine": asdict(describe_machine())}))
     broken = [row for row in rows if row.kept == "NO"]
     if broken:
         raise UserError(f"{len(broken)} promises are broken; the first: {broken[0].promise}.")

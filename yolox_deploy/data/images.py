@@ -181,7 +181,12 @@ def is_image(path: Path) -> bool:
     suffix = path.suffix.lower()
     if suffix in IMAGE_SUFFIXES or suffix in BESIDE_SUFFIXES or suffix in PREVIEW_SUFFIXES:
         return suffix in IMAGE_SUFFIXES
-    return path.is_file() and bool(cv2.haveImageReader(str(path)))
+    return path.is_file() and is_text(path) and bool(cv2.haveImageReader(str(path)))
+
+
+def is_text(path: Path) -> bool:
+    """Whether its name is text. On Linux names may be any bytes, on which OpenCV's functions that take names crash."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in str(path))
 
 
 def images_among(files: Iterable[Path]) -> tuple[list[Path], list[Path]]:
