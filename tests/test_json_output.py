@@ -222,9 +222,9 @@ def test_detections_and_histories_are_json_whatever_the_numbers_are(tmp_path: Pa
     boxes = np.array([[0, 0, np.inf, 5], [1, 2, 3, np.nan], [1, 2, 3, 4]], np.float32)
     found = Detections(boxes, np.array([np.nan, np.inf, 0.5], np.float32), np.zeros(3, np.int64))
     with writing_results(tmp_path / "detections.json") as results:
-        results.add(found, 1, (7,))
+        results.add(found, 1, (7,), ("cat",))
     rows = strict((tmp_path / "detections.json").read_text())
-    assert [row["score"] for row in rows] == [None, None, 0.5] and rows[2]["bbox"] == [1, 2, 2, 2]
+    assert [(row["score"], row["bbox"], row["category_name"]) for row in rows] == [(0.5, [1, 2, 2, 2], "cat")]
     record = EpochRecord(1, 2, 0.1, {"total": math.nan, "iou": 0.5}, None, math.inf, 1.0)
     text = history_json([record])
     assert strict(text)[0]["losses"] == {"total": None, "iou": 0.5}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from collections import Counter
@@ -15,6 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from runtimes.errors import InvalidInput
+from runtimes.json_file import json_text
 from yolox_deploy.files import new_folder, write_text
 
 from .coco import PREFIX
@@ -194,7 +194,7 @@ def _write_split(root: Path, split: str, dataset: Dataset) -> None:
             )
     categories = [{"id": number, "name": name} for number, name in dataset.categories.items()]
     content = {"images": images, "annotations": annotations, "categories": categories}
-    write_text(root / "annotations" / f"{PREFIX}{split}.json", json.dumps(content, allow_nan=False))
+    write_text(root / "annotations" / f"{PREFIX}{split}.json", json_text(content))
 
 
 def unique_names(paths: Sequence[Path]) -> list[str]:
