@@ -135,7 +135,7 @@ def model_file(artifact: str | Path) -> Path:
             f"{path} is a model file of {tool}, which no runtime here reads ({known}): export the checkpoint that it"
             " was made from (yolox-deploy export --weights FILE), or give the ONNX file."
         )
-    if path.suffix.lower() == ".bin" and path.exists():
+    if path.suffix.lower() == ".bin" and path.exists() and not is_checkpoint(path):
         raise InvalidInput(f"{path} holds weights alone: give the .xml or .param file beside it.")
     if path.is_dir():
         found = sorted(file for file in path.iterdir() if file.suffix.lower() in RUNTIMES)

@@ -38,7 +38,9 @@ def photos(shared: Path) -> list[Image]:
 
 @pytest.fixture(scope="module")
 def expected(official_file: Path, photos: list[Image]) -> list[Detections]:
-    with load(official_file, foreign_spec(official_file, COCO_CLASS_NAMES, "official"), threads=1) as detector:
+    with load(
+        official_file, foreign_spec(official_file, COCO_CLASS_NAMES, "official"), threads=1, clip=False
+    ) as detector:
         return detector(photos)
 
 

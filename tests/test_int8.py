@@ -126,7 +126,7 @@ def test_the_map_is_kept_for_the_same_weights_and_images(
         sensitivity_map(seeded_nano, other, seen, file)  # type: ignore[arg-type]
         assert len(measured) == before + 1
     file.write_bytes(b"\xff\xfe")
-    with pytest.raises(InvalidInput, match="not a text file"):
+    with pytest.raises(InvalidInput, match="not a sensitivity map"):
         sensitivity_map(seeded_nano, spec, images, file)
     file.write_text("{")
     with pytest.raises(InvalidInput, match="not a sensitivity map"):

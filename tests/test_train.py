@@ -379,7 +379,7 @@ def test_labels_of_an_image_that_was_resized(tmp_path: Path, capsys: pytest.Capt
         entry["height"], entry["width"] = 2 * entry["height"], 2 * entry["width"]
     file.write_text(json.dumps(content))
     assert run(data, tmp_path / "run") == 1
-    assert "one of them was turned or resized" in capsys.readouterr().err
+    assert "and labelled as" in capsys.readouterr().err
 
 
 def test_one_process_that_fails_ends_all(squares: Path, tmp_path: Path) -> None:
