@@ -85,7 +85,7 @@ def test_which_peers_there_are(official: Path) -> None:
     [
         (["--official", "{official}"], "name artifacts to measure"),
         (["{ours}", "--official", "nothing.onnx"], "nothing.onnx is no ONNX file"),
-        (["{ours}", "--official", "{ours}/model.onnx"], "not images of (N, 3, H, W)"),
+        (["{ours}", "--official", "{ours}/model.onnx"], "boxes not decoded"),
         (["{ours}", "--official", "{decoded}"], "boxes not decoded"),
         (["{ours}", "--official", "{ours}/spec.json"], "spec.json is no ONNX file"),
         (["{other}", "--official", "{official}"], "they have to be of one model"),
