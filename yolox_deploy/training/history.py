@@ -60,4 +60,4 @@ def read_history(text: str) -> list[EpochRecord]:
 def _number(value: Any, name: str = "") -> Any:
     if isinstance(value, dict):
         return {key: _number(one) for key, one in value.items()}
-    return math.nan if value is None and name != "figures" else value
+    return math.nan if value is None and name not in ("figures", "epochs") else value
