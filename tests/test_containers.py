@@ -252,7 +252,7 @@ def test_class_names_that_contradict_the_file_are_refused(
 
 def test_class_names_in_another_spelling_are_accepted(state: State, read: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("Hard hat\nVEST\n")
-    found = read({"model": state, "class_names": ("hardhat", "vest"), "category_ids": (4, 7)})
+    found = read({"model": state, "class_names": ("hard_hat", "vest"), "category_ids": (4, 7)})
     spec = describe(found.build(), found, class_names=str(tmp_path / "names.txt")).spec
     assert (spec.class_names, spec.category_ids) == (("Hard hat", "VEST"), (4, 7))
 

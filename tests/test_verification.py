@@ -30,8 +30,9 @@ from yolox_deploy.data.images import ImageFiles
 from yolox_deploy.data.scenes import main as draw_scenes
 from yolox_deploy.data.shapes import shapes_images
 from yolox_deploy.model.checkpoint import Checkpoint
-from yolox_deploy.model.open import TrainedModel, describe
-from yolox_deploy.verification import choose_images, search_order
+from yolox_deploy.model.open import TrainedModel, describe, open_checkpoint
+from yolox_deploy.options import ModelOptions
+from yolox_deploy.verification import choose_images, given_images, search_order
 
 WEIGHTS = Path(__file__).parents[1] / "yolox_deploy" / "weights" / "yolox-nano-scenes.safetensors"
 SPEC = ModelSpec("m", (64, 64), ("cat",), batch=None)
@@ -384,3 +385,15 @@ def test_chosen_files_are_still_read_when_asked_for(tmp_path: Path) -> None:
     chosen = choose_images(Bright(), files, 3, 0.3)
     assert isinstance(chosen, ImageFiles)
     assert [path.name for path in chosen.paths] == ["0.png", "3.png", "6.png"]
+
+
+def test_only_images_that_were_given_say_something_of_the_batch_norms(tmp_path: Path) -> None:
+    """Generated ones look like nothing that the weights were trained on."""
+    assert len(given_images(None).images) and not len(given_images(None).real)
+    cv2.imwrite(str(tmp_path / "a.png"), shapes_images(1)[0])
+    assert len(given_images(tmp_path).real) == 1
+
+
+def test_options_of_third_party_files_are_refused_for_a_checkpoint() -> None:
+    with pytest.raises(InvalidInput, match="--sigmoid is for third-party files"):
+        open_checkpoint(WEIGHTS, ModelOptions(sigmoid=True), None, "cpu", None)

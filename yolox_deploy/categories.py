@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,6 +16,7 @@ from runtimes.spec import ModelSpec
 
 from .console import warn
 from .data.dataset import Dataset, LabelledImage
+from .options import plain_class_name
 
 Categories = Sequence[int | None]  # the category id of each of a model's classes; None: not in the data set
 
@@ -55,19 +54,20 @@ def match_categories(spec: ModelSpec, dataset: Dataset) -> tuple[int | None, ...
     twice = next((name for name in ids if spec.class_names.count(name) > 1), None)
     if twice is not None:
         raise InvalidInput(
-            f"{spec.name} has {twice!r} twice among its classes: --class-names FILE gives each a name of its own."
+            f"{spec.name} has {twice!r} twice among its classes: which of them the data's is cannot be known."
         )
-    plain_ids = {_plain(name): number for name, number in ids.items()}
-    left, right = Counter(map(_plain, spec.class_names)), Counter(map(_plain, ids))
+    plain_ids = {plain_class_name(name): number for name, number in ids.items()}
+    own = [plain_class_name(name) for name in spec.class_names]
+    left, right = Counter(own), Counter(map(plain_class_name, ids))
     found = tuple(
-        ids.get(name, plain_ids[_plain(name)] if left[_plain(name)] == right[_plain(name)] == 1 else None)
-        for name in spec.class_names
+        ids.get(name, plain_ids[plain] if left[plain] == right[plain] == 1 else None)
+        for name, plain in zip(spec.class_names, own, strict=True)
     )
     if all(number is None for number in found):
         raise InvalidInput(
             f"{spec.name} and {dataset.source} have no class in common: the model's are {_some(spec.class_names)}, the"
-            f" data's {_some(ids)}.{_hint(spec.class_names, tuple(ids))} --class-names FILE renames the model's, in the"
-            " order of training (of an artifact, when it is exported)."
+            f" data's {_some(ids)}.{_hint(spec.class_names, tuple(ids))} Measure on data of"
+            " its classes, or give the data's categories the model's names."
         )
     return _with_objects(found, spec, dataset)
 
@@ -165,11 +165,6 @@ def _is_unnamed(spec: ModelSpec) -> bool:
     return all(name == f"class {index}" for index, name in enumerate(spec.class_names))
 
 
-def _plain(name: str) -> str:
-    """Without letter case and kinds of separators."""
-    return re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()
-
-
 def _some(names: Sequence[str] | dict[str, int]) -> str:
     """The first names, and how many more there are."""
     shown = list(names)[:SHOWN_NAMES]
@@ -191,4 +186,4 @@ def _nearest(name: str, others: Sequence[str]) -> str | None:
 
 
 def _common_name(name: str) -> str:
-    return SYNONYMS.get(_plain(name), _plain(name))
+    return SYNONYMS.get(plain_class_name(name), plain_class_name(name))

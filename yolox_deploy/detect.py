@@ -80,7 +80,7 @@ class DetectConfig:
     output, which then holds nothing else."""
     input_size: InputSize = None
     """Height and width of the network input, of a third-party file that takes any size."""
-    foreign: Annotated[ForeignOptions, tyro.conf.arg(name="foreign ONNX")] = field(default_factory=ForeignOptions)
+    foreign: Annotated[ForeignOptions, tyro.conf.arg(name="third-party files")] = field(default_factory=ForeignOptions)
 
 
 def command(config: DetectConfig) -> dict[str, Any]:

@@ -68,7 +68,7 @@ class EvaluateConfig:
     """File for JSON, {"AP", "AP50", ..., "images", "classes": [{"name", "category_id", "images", "objects", "AP",
     "AP50"}], "warnings"}; AP and AR as fractions, 0 to 1, and -1 where there are no such objects, as COCO has it
     (printed: points, 0 to 100, and "-"). "-" is standard output, which then holds nothing else."""
-    foreign: Annotated[ModelOptions, tyro.conf.arg(name="foreign ONNX")] = field(default_factory=ModelOptions)
+    foreign: Annotated[ModelOptions, tyro.conf.arg(name="third-party files")] = field(default_factory=ModelOptions)
 
 
 def evaluate(detector: Detector, dataset: Dataset, batch: int = 1) -> CocoFigures:
@@ -127,11 +127,10 @@ def open_model(config: EvaluateConfig, model: Path, images: Sequence[Image] = ()
     require("torch")
     from .model.open import open_checkpoint
 
-    return Detector(
-        open_checkpoint(model, config.foreign, config.input_size, config.device, config.threads, images),
-        config.score_threshold,
-        config.nms_threshold,
-    )
+    runtime = open_checkpoint(model, config.foreign, config.input_size, config.device, config.threads, images)
+    detector = Detector(runtime, config.score_threshold, config.nms_threshold)
+    detector.warnings = runtime.notes
+    return detector
 
 
 def command(config: EvaluateConfig) -> dict[str, Any]:
@@ -145,8 +144,7 @@ def command(config: EvaluateConfig) -> dict[str, Any]:
     with open_model(config, model, dataset.read_images()) as detector:
         for warning in detector.warnings:
             warn(warning)
-        notes = getattr(detector.runtime, "notes", ())
-        warnings = (*notes, *detector.warnings, *check_classes(detector.spec, dataset))
+        warnings = (*detector.warnings, *check_classes(detector.spec, dataset))
         categories = match_categories(detector.spec, dataset)
         found = detect_all(detector, dataset, config.batch)
     evaluation = coco_evaluation(dataset, found, categories)

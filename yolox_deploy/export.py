@@ -183,7 +183,7 @@ def plan(config: ExportConfig) -> Jobs:
     given, calibration = find_export_images(config, dataset)
     trained = open_trained(config)
     if not config.seeded:  # seeded weights were trained on nothing
-        trained = trained.checked(given.images)
+        trained = trained.checked(given.real)
         trained.say()
     warnings = () if dataset is None else check_classes(trained.spec, dataset)
     batch = None if config.batch == "dynamic" else config.batch

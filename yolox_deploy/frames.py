@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -40,7 +41,8 @@ class FrameSource(Protocol):
 
     rate: frames a second that a video of a constant rate needs to show each of them. live: whether it cannot be
     waited for: then the newest frame is given, and older ones are dropped. total: frames there will be, as far as it is
-    known. faults: what went wrong, a sentence each, once it has ended.
+    known. started: when the first frame of a live source came, in UTC. faults: what went wrong, a sentence each, once
+    it has ended.
     """
 
     rate: float
@@ -49,6 +51,7 @@ class FrameSource(Protocol):
     received: int
     dropped: int
     reconnects: int
+    started: datetime | None
     faults: list[str]
 
     def __iter__(self) -> Iterator[Frame]: ...
@@ -154,6 +157,7 @@ class VideoFile:
         rate = probe_rate(path)
         self.rate = max(rate / every, SLOWEST)
         self.received = 0
+        self.started: datetime | None = None  # of live sources alone
         self.faults: list[str] = []
         self._path, self._every = path, every
         self._capture = Capture(cv2.VideoCapture(path), jpegs=Path(path).suffix.lower() in JPEGS)

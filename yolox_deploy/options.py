@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,9 +93,14 @@ def read_class_names(argument: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
     return names, category_ids(names)
 
 
+def plain_class_name(name: str) -> str:
+    """A class name without letter case and kinds of separators: names are the same that are equal in this form."""
+    return re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()
+
+
 def same_name(one: str, other: str) -> bool:
-    """Whether two class names are equal up to letter case and spaces."""
-    return "".join(one.split()).casefold() == "".join(other.split()).casefold()
+    """Whether two class names are equal up to letter case and separators."""
+    return plain_class_name(one) == plain_class_name(other)
 
 
 def check_same_names(given: Sequence[str], own: Sequence[str], path: Path) -> None:

@@ -24,10 +24,16 @@ GENERATED_IMAGES = 8
 
 @dataclass(frozen=True)
 class GivenImages:
-    """Images, BGR uint8, and where they are from."""
+    """Images, BGR uint8, and where they are from. generated: that the user has given none."""
 
     images: Sequence[Image]
     source: str
+    generated: bool = False
+
+    @property
+    def real(self) -> Sequence[Image]:
+        """Those that the user has given, which say something of the weights' statistics; none if they are generated."""
+        return () if self.generated else self.images
 
     def __len__(self) -> int:
         return len(self.images)
@@ -37,7 +43,7 @@ def given_images(path: Path | None, generated: int = GENERATED_IMAGES) -> GivenI
     """The images at a path, of a data set the validation split (see `find_image_source`); without a path, so many
     generated ones."""
     if path is None:
-        return GivenImages(shapes_images(generated), "shapes, generated")
+        return GivenImages(shapes_images(generated), "shapes, generated", generated=True)
     found = find_image_source(path)
     return GivenImages(found.read(), found.name)
 

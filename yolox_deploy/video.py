@@ -90,7 +90,7 @@ def detect_video(
         except KeyboardInterrupt:
             interrupted = True
     summary.received, summary.dropped, summary.reconnects = source.received, source.dropped, source.reconnects
-    summary.started = getattr(source, "started", None)
+    summary.started = source.started
     summary.faults += [*source.faults, *output.faults]
     if len(summary.sizes) > 1:
         summary.faults.append(sizes_sentence(summary.sizes))

@@ -74,7 +74,7 @@ class CompareConfig:
     """File for all of it as JSON, {"reference", "baseline", "rows", "warnings", "machine", ...}, AP and AP_drop as
     fractions (printed: points, 0 to 100); "-" is standard output, which then holds nothing else."""
     first: Annotated[ExportFirst, tyro.conf.arg(name="export")] = field(default_factory=ExportFirst)
-    foreign: Annotated[ModelOptions, tyro.conf.arg(name="foreign ONNX")] = field(default_factory=ModelOptions)
+    foreign: Annotated[ModelOptions, tyro.conf.arg(name="third-party files")] = field(default_factory=ModelOptions)
 
 
 def check(config: CompareConfig) -> None:
@@ -150,6 +150,7 @@ def command(config: CompareConfig) -> dict[str, Any]:
         dataset=dataset,
         images=given.images,
         source=given.source,
+        real=given.real,
         parity_images=config.parity_images,
         threads=config.threads,
         plan=SpeedPlan(config.launches, config.rounds),

@@ -55,9 +55,9 @@ def gather(task: Task, start: float) -> tuple[Comparison, list[WorstImage]]:
     """Measure all. start: when the work began, by `time.perf_counter`."""
     machine, doubts = describe_machine(), list[str]()
     size = task.specs[task.baseline].input_size
-    standard, gflops = open_standard(task.reference, task.foreign, size, task.images)
+    standard, gflops = open_standard(task.reference, task.foreign, size, task.real)
     check_same_classes({"--reference": standard.spec, **task.specs}, task.dataset)
-    doubts += getattr(standard.runtime, "notes", ())
+    doubts += standard.warnings
     truth = measure_accuracy(standard, task.dataset)
     score = max(TOLERANCES[spec.precision].alone_score for spec in task.specs.values())
     some = choose_images(standard.runtime, task.images, task.parity_images, score)
@@ -128,15 +128,18 @@ def open_standard(
     """
     if is_checkpoint(path):
         from yolox_deploy.model.checkpoint import read_checkpoint
+        from yolox_deploy.model.open import open_checkpoint
 
-        runtime = open_reference(path, foreign, size, images)
-        return Detector(runtime, SCORE_THRESHOLD), convolution_gflops(read_checkpoint(path).build(), *size)
-    runtime = open_reference(path, foreign)
-    if runtime.spec.input_size != size:
-        own = size_text(runtime.spec)
-        runtime.close()
+        runtime = open_checkpoint(path, foreign, size, "cpu", None, images)
+        detector = Detector(runtime, SCORE_THRESHOLD)
+        detector.warnings = runtime.notes
+        return detector, convolution_gflops(read_checkpoint(path).build(), *size)
+    artifact = open_reference(path, foreign)
+    if artifact.spec.input_size != size:
+        own = size_text(artifact.spec)
+        artifact.close()
         raise InvalidInput(f"--reference {path} has the input size {own}: it has to be that of the artifacts.")
-    return Detector(runtime, SCORE_THRESHOLD), None
+    return Detector(artifact, SCORE_THRESHOLD), None
 
 
 def computes(spec: ModelSpec, contender: Contender) -> str:

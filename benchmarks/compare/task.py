@@ -34,6 +34,7 @@ class Task:
     dataset: Dataset | None
     images: Sequence[Image]
     source: str
+    real: Sequence[Image]  # those of `images` that were given, not generated
     parity_images: int
     threads: int
     plan: SpeedPlan

@@ -73,7 +73,7 @@ class DivergeConfig:
     """File for the result as JSON, {"sound", "first", "cause", "rows", "findings", ...}; "-" is standard output, which
     then holds nothing else."""
     network: Annotated[NetworkOptions, tyro.conf.arg(name="checkpoint")] = field(default_factory=NetworkOptions)
-    foreign: Annotated[ForeignOptions, tyro.conf.arg(name="foreign ONNX")] = field(default_factory=ForeignOptions)
+    foreign: Annotated[ForeignOptions, tyro.conf.arg(name="third-party files")] = field(default_factory=ForeignOptions)
 
 
 def diverge(

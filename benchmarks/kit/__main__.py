@@ -53,7 +53,7 @@ class KitConfig:
     json: Json = None
     """File for the summary as JSON, {"kit", "model", "steps", "rows"}; "-" is standard output, which then holds nothing
     else."""
-    foreign: Annotated[ModelOptions, tyro.conf.arg(name="foreign ONNX")] = field(default_factory=ModelOptions)
+    foreign: Annotated[ModelOptions, tyro.conf.arg(name="third-party files")] = field(default_factory=ModelOptions)
 
 
 def check(config: KitConfig) -> None:

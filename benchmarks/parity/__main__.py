@@ -57,7 +57,7 @@ class ParityConfig:
     json: Json = None
     """File for JSON, {"passed", "reference", "images", "source", "artifacts"}; "-" is standard output, which then holds
     nothing else."""
-    foreign: Annotated[ModelOptions, tyro.conf.arg(name="foreign ONNX")] = field(default_factory=ModelOptions)
+    foreign: Annotated[ModelOptions, tyro.conf.arg(name="third-party files")] = field(default_factory=ModelOptions)
 
 
 def check(config: ParityConfig) -> None:
@@ -101,7 +101,7 @@ def command(config: ParityConfig) -> dict[str, Any]:
     given = given_images(config.images)
     artifacts = [artifact for artifact in config.artifacts if is_artifact(artifact)]
     check_wanted(config.foreign, [named, *artifacts])
-    reference = open_reference(named, config.foreign, config.input_size, given.images)
+    reference = open_reference(named, config.foreign, config.input_size, given.real)
     if config.images is None:
         print(f"note     compared on {len(given)} generated images; --images DIR with your own says more.")
     examined = []

@@ -133,6 +133,8 @@ def open_checkpoint(
     """
     if options.spec is not None:
         raise InvalidInput("--spec is for ONNX files; of a checkpoint, say --class-names and --preprocessing.")
+    if options.sigmoid:
+        raise InvalidInput(f"--sigmoid is for third-party files, and {path} is a checkpoint: leave it out.")
     try:
         torch.zeros(1, device=device).item()  # "meta" computes nothing
     except (RuntimeError, AssertionError, NotImplementedError):
