@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.soak.gauge import PARTS, Sample
 from benchmarks.soak.rtsp_server import BITS, HEIGHT, WIDTH, picture
-from benchmarks.soak.streams import RtspServer, Watched, age, of_watched, time_code
+from benchmarks.soak.streams import RtspServer, Watched, of_watched, time_code
 from exporters.artifact import Artifact
 from runtimes.errors import MissingBackend
 from yolox_deploy import detect, streams
@@ -31,14 +31,17 @@ def server() -> Iterator[RtspServer]:
         yield server
 
 
-def test_the_newest_frame_is_younger_than_two_frame_times(server: RtspServer) -> None:
+def test_a_taker_that_was_away_gets_the_newest_frame(server: RtspServer) -> None:
+    """By the times in the pictures; how old frames are is measured by `benchmarks.soak.streams`."""
     with FrameGrabber(server.url) as grabber:
-        ages = [age(frame.image) for frame, _ in zip(grabber, range(FPS), strict=False)]
+        frames = iter(grabber)
+        for _ in range(FPS):
+            before = next(frames)
         time.sleep(1)
-        after_a_pause = age(next(iter(grabber)).image)  # by a taker that slept
+        after = next(frames)
+        skipped = (time_code(after.image) - time_code(before.image)) % 2**32
+        assert skipped > 500, "milliseconds; a queue would give the frame of 83 ms later"
         assert grabber.dropped > FPS // 2 and grabber.live and grabber.total is None
-    assert np.median(ages[FPS // 2 :]) < 2000 / FPS
-    assert after_a_pause < 3000 / FPS
 
 
 def test_a_server_that_was_killed_is_found_again(
@@ -54,10 +57,10 @@ def test_a_server_that_was_killed_is_found_again(
         return sentence
 
     with FrameGrabber(server.url, say=again) as grabber:
-        next(iter(grabber))
+        before = next(iter(grabber))
         server.kill()
-        frame = next(frame for frame in grabber if grabber.reconnects)
-        assert -100 < age(frame.image) < 5000
+        after = next(frame for frame in grabber if grabber.reconnects)
+        assert 0 < (time_code(after.image) - time_code(before.image)) % 2**32 < 2**31, "a later picture"
     assert len(restarted) == 1 and grabber.reconnects == 1
 
 
