@@ -106,10 +106,11 @@ def plain_assign(scene: Scene) -> dict[int, int] | None:
     return result
 
 
-def test_assignments_are_those_of_the_plain_reference() -> None:
-    cases, ties = 1000, 0
+@pytest.mark.parametrize("cases", [100, pytest.param(1000, marks=pytest.mark.slow)])
+def test_assignments_are_those_of_the_plain_reference(cases: int) -> None:
+    ties = 0
     for case in range(cases):
-        made = scene(np.random.default_rng([4, case]), largest=case < 20)
+        made = scene(np.random.default_rng([4, case]), largest=case < cases // 50)
         expected = plain_assign(made)
         if expected is None:
             ties += 1

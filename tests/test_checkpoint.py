@@ -135,7 +135,10 @@ def test_mmengine_with_its_own_objects_inside(nano: YOLOX, tmp_path: Path, monke
     assert same(checkpoint.state_dict, nano.state_dict())
 
 
-@pytest.mark.parametrize("variant", IN_MMDETECTION)
+@pytest.mark.parametrize(
+    "variant",
+    [pytest.param(name, marks=[pytest.mark.slow] if name in ("yolox-l", "yolox-x") else []) for name in IN_MMDETECTION],
+)
 def test_mmdetection_round_trip_keeps_the_outputs(variant: VariantName, tmp_path: Path) -> None:
     model = randomised(variant, num_classes=3)
     classes = {"class_names": ("cat", "dog", "owl"), "category_ids": (7, 3, 30)}

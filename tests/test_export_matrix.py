@@ -38,7 +38,9 @@ def trained(request: pytest.FixtureRequest) -> Iterator[TrainedModel]:
     indirect=True,
     scope="module",
 )
-@pytest.mark.parametrize("size", MatrixConfig.sizes)
+@pytest.mark.parametrize(
+    "size", [*(pytest.param(size, marks=pytest.mark.slow) for size in MatrixConfig.sizes[:-1]), MatrixConfig.sizes[-1]]
+)
 @pytest.mark.parametrize("batch", ["1", pytest.param("3", marks=pytest.mark.slow), "dynamic"])
 def test_onnx(trained: TrainedModel, size: Size, batch: Batch) -> None:
     row = export_one(trained, Job(trained.model.variant, "onnx", "fp32", size, batch, "plain"), images=4)

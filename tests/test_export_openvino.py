@@ -35,10 +35,10 @@ def test_the_spec_travels_inside(seeded_nano: YOLOX, single: ModelSpec, images: 
 @pytest.mark.parametrize(
     "change",
     [
-        {"batch": 4},
-        {"batch": None, "topk": 200},
+        pytest.param({"batch": 4}, marks=pytest.mark.slow),
+        pytest.param({"batch": None, "topk": 200}, marks=pytest.mark.slow),
         {"batch": 2, "uint8_input": True},
-        {"decoded": False},
+        pytest.param({"decoded": False}, marks=pytest.mark.slow),
         {"nms": GraphNMS(0.01, 0.65), "batch": None},
     ],
     ids=["batch 4", "topk any batch", "uint8", "raw", "nms any batch"],

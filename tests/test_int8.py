@@ -254,6 +254,7 @@ def test_int8_keeps_its_ap(target: str, shared: Path, nano_checkpoint: Checkpoin
 ARGUMENTS = ["--seeded", "--input-size", "64", "96", "--target", "onnx", "trt-rtx"]
 
 
+@pytest.mark.slow
 def test_one_call_writes_every_target(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [*ARGUMENTS, "--precision", "int8", "--output", str(tmp_path)]
     assert export.main(arguments) == 0

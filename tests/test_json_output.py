@@ -58,6 +58,7 @@ def test_export(exported: tuple[Path, dict[str, Any]]) -> None:
     assert one["accuracy"] == json.loads((folder / "accuracy.json").read_text())
 
 
+@pytest.mark.slow
 def test_an_export_that_fails_says_so_in_json_as_well(
     scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -53,8 +53,15 @@ def test_ap_is_kept(
     assert 100 * abs(expected - found) <= most
 
 
-@pytest.mark.parametrize("target", ["onnx", "openvino"])
-@pytest.mark.parametrize(("batch", "size"), [(4, (416, 416)), (None, (384, 640))])
+@pytest.mark.parametrize(
+    ("target", "batch", "size"),
+    [
+        pytest.param("onnx", 4, (416, 416), marks=pytest.mark.slow),
+        pytest.param("openvino", 4, (416, 416), marks=pytest.mark.slow),
+        pytest.param("onnx", None, (384, 640), marks=pytest.mark.slow),
+        ("openvino", None, (384, 640)),
+    ],
+)
 def test_batches_detect_the_same(
     target: str, batch: int | None, size: tuple[int, int], shared: Path, nano_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:

@@ -139,6 +139,7 @@ print("alive")
 """
 
 
+@pytest.mark.slow
 def test_a_result_that_nobody_waits_for_harms_nobody(openvino_artifact: Artifact) -> None:
     done = subprocess.run(
         [sys.executable, "-c", DROPPED, str(openvino_artifact.folder)],

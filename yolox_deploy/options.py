@@ -56,7 +56,7 @@ class ForeignOptions:
 
 @dataclass(frozen=True)
 class ModelOptions(ForeignOptions):
-    """For ONNX files that carry no spec, and for checkpoints."""
+    """For model files that carry no spec (ONNX, OpenVINO, NCNN), and for checkpoints."""
 
     network: Annotated[NetworkOptions, tyro.conf.arg(name="checkpoint")] = field(default_factory=NetworkOptions)
 
