@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from .class_names import same_name
 from .coco import category_ids as ids_of
 from .errors import InvalidInput
 from .spec import GraphNMS, ModelSpec, is_name
@@ -88,8 +89,9 @@ def _class_names(path: Path, given: Sequence[str] | None, graph: Graph) -> tuple
         if any(names != found for names in own.values()):
             raise InvalidInput(f"{path} names its classes in two ways, in {' and '.join(own)}: say --class-names.")
         return found
-    if found is not None and found not in (tuple(given),) and any(tuple(given) != names for names in own.values()):
-        index = next((i for i, (one, two) in enumerate(zip(given, found, strict=False)) if one != two), None)
+    if found is not None and not any(_same_names(given, names) for names in own.values()):
+        pairs = enumerate(zip(given, found, strict=False))
+        index = next((i for i, (one, two) in pairs if not same_name(one, two)), None)
         which = (
             f"{len(found)} classes, and {len(given)} class names were given"
             if index is None
@@ -97,6 +99,10 @@ def _class_names(path: Path, given: Sequence[str] | None, graph: Graph) -> tuple
         )
         raise InvalidInput(f"{path} names {which}: leave out --class-names to take the file's own.")
     return tuple(given)
+
+
+def _same_names(some: Sequence[str], others: Sequence[str]) -> bool:
+    return len(some) == len(others) and all(map(same_name, some, others))
 
 
 def names_in(text: str) -> tuple[str, ...] | None:

@@ -48,6 +48,16 @@ def check_scores(path: str | Path, output: Floats, spec: ModelSpec, sigmoid: boo
                 )
 
 
+def _varies_as(values: Floats, anchors: Floats, spread: float) -> bool:
+    """Whether values (N, A, 2) differ from anchor to anchor as the anchors do: right and bottom, not width and height.
+
+    Sides of boxes, which do not go with the place, are 1 or more off.
+    """
+    with np.errstate(all="ignore"):
+        moved = values - np.nanmedian(values, axis=(0, 1)) - (anchors - np.median(anchors, axis=0))
+        return bool(np.nanmedian(np.abs(moved)) / spread < 0.5)
+
+
 def check_boxes(path: str | Path, output: Floats, spec: ModelSpec) -> None:
     """Raise `InvalidInput` where the boxes (N, A, 5 + C) are not what `decoded` says, or not those of their anchors.
 
@@ -72,6 +82,11 @@ def check_boxes(path: str | Path, output: Floats, spec: ModelSpec) -> None:
         return  # NaN and infinity detect nothing
     if off["decoded"] < 0.5 or off["fractions"] < 0.5:
         found = min(("decoded", "fractions"), key=off.__getitem__)
+        ends = output[..., 2:4] * (sides if found == "fractions" else 1)
+        if _varies_as(ends, anchors, spread):
+            raise InvalidInput(
+                f"{path} gives boxes by two of their corners, where centre, width and height are meant: {EXPORT}."
+            )
     else:
         found = "raw" if off["raw"] < 0.5 else "other"
     said = "decoded" if spec.decoded else "raw"

@@ -95,7 +95,10 @@ def _read_onnx(path: Path) -> Graph:
             tensor.CopyFrom(node.attribute[0].t)
             tensor.name = node.output[0]
             stored.append(tensor)
+    no_numbers = (onnx.TensorProto.STRING, onnx.TensorProto.COMPLEX64, onnx.TensorProto.COMPLEX128)
     for tensor in stored:
+        if tensor.data_type in no_numbers:
+            continue
         if np.prod(tensor.dims, dtype=np.int64) == 1 and tensor.data_location != onnx.TensorProto.EXTERNAL:
             constants[tensor.name] = float(numpy_helper.to_array(tensor).reshape(-1)[0])
     weights = {tensor.name for tensor in model.graph.initializer}

@@ -178,7 +178,7 @@ def test_safetensors_hold_half_and_say_what_they_are(tmp_path: Path) -> None:
 
 
 def test_an_input_size_that_is_none_is_ignored(tmp_path: Path) -> None:
-    for size in ("416", (416,), (416, 400), (0, 0), (True, 416)):
+    for size in ("416", (416,), (416, 400), (0, 0), (True, 416), torch.tensor([416, 416]), np.array([416, 416])):
         path = save({"model": YOLOX("yolox-nano", 2).state_dict(), "input_size": size}, tmp_path, "odd.pth")
         assert read_checkpoint(path).input_size is None
 

@@ -209,6 +209,11 @@ def test_the_source_is_never_replaced(
     assert detect.main([str(artifact.folder), str(folder), "--output", str(folder)]) == 1
     assert "would replace" in capsys.readouterr().err
     assert (folder / "000.png").read_bytes() == before
+    (folder.parent / "link").symlink_to(folder, target_is_directory=True)
+    for same in (folder / ".." / folder.name, folder.parent / "link"):
+        assert detect.main([str(artifact.folder), str(folder), "--output", str(same)]) == 1
+        assert "would replace" in capsys.readouterr().err
+    assert (folder / "000.png").read_bytes() == before
     video.rename(folder / "film.mp4")
     assert detect.main([str(artifact.folder), str(folder / "film.mp4"), "--output", str(folder)]) == 1
     assert "would replace" in capsys.readouterr().err

@@ -360,3 +360,13 @@ def test_real_images_keep_their_labels(shared: Path, tmp_path: Path) -> None:
     assert together == contents(open_dataset(data))
     assert all(part.category_ids == open_dataset(data).category_ids for part in parts)
     assert cv2.imread(str(parts[1].images[0].path)) is not None
+
+
+@pytest.mark.parametrize("names", [("train1", "train2"), ("trainval1", "trainval2")])
+def test_splits_of_one_plain_name_are_never_left_out(
+    names: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = many(8)
+    root = write_coco(tmp_path / "data", {names[0]: images[:4], names[1]: images[4:]})
+    assert names[1] in refused([str(root), "--split", "0.5", "--output", str(tmp_path / "mine")], capsys)
+    assert not (tmp_path / "mine").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from tests.layout_sets import (
 )
 from yolox_deploy.data.__main__ import main as data_check
 from yolox_deploy.data.open import find_splits, open_dataset
+from yolox_deploy.data.yolo_yaml import read_yaml
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.write.__name__)
@@ -218,6 +220,14 @@ def test_two_layouts_are_never_chosen_between(tmp_path: Path) -> None:
         assert len(open_dataset(path, ["train"])) == 2
 
 
+def in_splits_with_one_folder_of_labels(root: Path) -> None:
+    """train/1.png and val/1.png, whose labels would both be labels/1.txt."""
+    shutil.rmtree(root / "images")
+    for split in ("train", "val"):
+        image(root / "images" / split / "1.png", (40, 40))
+    write(root / "labels" / "1.txt", "0 0.5 0.5 0.2 0.2\n")
+
+
 MIXED: list[tuple[Callable[[Path], Path], Callable[[Path], object], tuple[str, ...]]] = [
     (labelimg_voc, lambda root: txt(root, root, ALL) and write(root / "classes.txt", CLASSES), ("classes.txt",)),
     (labelimg_voc, lambda root: xml(root / "images", root / "annotations", VAL), ("data/images", "move one away")),
@@ -225,6 +235,7 @@ MIXED: list[tuple[Callable[[Path], Path], Callable[[Path], object], tuple[str, .
     (label_studio_coco, lambda root: coco(root / "annotations/x.json", VAL, root / "images"), ("result.json",)),
     (cvat_yolo, lambda root: write(root / "data.yaml", "train: train.txt\nnames: [cat, dog, owl]"), ("obj.data",)),
     (roboflow_coco, lambda root: coco(root / "train/b.json", VAL, root / "train"), ("b.json", "keep one")),
+    (label_studio_yolo, in_splits_with_one_folder_of_labels, ("of one name", "labels/1.txt")),
     (yolo_split_folders, lambda root: image(root / "images/a.png", (9, 9)), ("images/a.png", "train and valid")),
     (yolo_split_folders, lambda root: image(root / "images/more/a.png", (9, 9)), ("more/a.png",)),
     (label_studio_yolo, lambda root: write(root / "labels/classes.txt", "owl\ndog\ncat\n"), ("labels/classes.txt",)),
@@ -354,3 +365,45 @@ def test_lists_may_be_written_on_another_system(tmp_path: Path) -> None:
         text = (root / name).read_text().replace("\n", "\r\n")
         (root / name).write_bytes((text.replace("/", "\\") if name == "train.txt" else text).encode())
     assert open_dataset(root, ["train"]).class_names == ("cat", "dog", "owl")
+
+
+def test_a_path_may_be_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for writer in (label_studio_yolo, yolo_split_folders, labelimg_voc, voc_split_folders):
+        root = writer(tmp_path / writer.__name__)
+        expected = {split: len(open_dataset(root, [split])) for split in splits_of(root)}
+        monkeypatch.chdir(root)
+        assert {split: len(open_dataset(Path(), [split])) for split in splits_of(Path())} == expected
+        monkeypatch.chdir(tmp_path)
+        assert {split: len(open_dataset(Path(root.name), [split])) for split in splits_of(Path(root.name))} == expected
+
+
+def test_labels_of_all_splits_in_one_folder_belong_to_images(tmp_path: Path) -> None:
+    for split, name in (("train", "a"), ("val", "b")):
+        image(tmp_path / "images" / split / f"{name}.png", (40, 40))
+        write(tmp_path / "labels" / f"{name}.txt", "0 0.5 0.5 0.2 0.2\n")
+    write(tmp_path / "classes.txt", "cat\n")
+    for split in ("train", "val"):
+        dataset = open_dataset(tmp_path, [split])
+        assert len(dataset) == 1 and not dataset.faults
+
+
+def test_names_of_yaml_are_text_as_written(tmp_path: Path) -> None:
+    root = yolo_split_folders(tmp_path / "data")
+    for written in ("[yes, no, 010]", "{0: yes, 1: no, 2: 010}", "\n- yes\n- 'no'\n- 010"):
+        write(root / "data.yaml", f"train: images/train\nval: images/valid\nnames: {written}\n")
+        assert read_yaml(root / "data.yaml").names == ("yes", "no", "010")
+
+
+def test_xml_that_is_no_annotation_is_not_taken_for_background(tmp_path: Path) -> None:
+    root = labelimg_voc(tmp_path / "data")
+    file = next(root.rglob("*.xml"))
+    file.write_text(f"<root>{file.read_text()}</root>")
+    with pytest.raises(InvalidInput, match="<root>"):
+        open_dataset(root)
+
+
+@pytest.mark.parametrize("name", ['["cat"]', "{}", "null", "1"])
+def test_odd_names_in_notes_are_passed_over(name: str, tmp_path: Path) -> None:
+    root = label_studio_yolo(tmp_path / "data")
+    write(root / "notes.json", f'{{"categories": [{{"id": 0, "name": {name}}}]}}')
+    assert len(open_dataset(root)) > 0

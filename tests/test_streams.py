@@ -148,6 +148,16 @@ def test_damaged_pictures_are_passed_over(hurry: None) -> None:
     assert number_of(frames[-1]) >= 10 and grabber.reconnects == 0
 
 
+@pytest.mark.parametrize("every", [1, 2])
+def test_a_source_of_damaged_pictures_alone_is_given_up(every: int, hurry: None) -> None:
+    garbage = PICTURES[8].replace(b"\xff\xc0", b"\xff\xee")
+    script = [PICTURES[5], *[garbage] * 500]
+    with CameraServer(script, rate=50) as camera, FrameGrabber(camera.url, every, reconnect=0.5) as grabber:
+        with pytest.raises(StreamLost, match="only damaged frames"):
+            list(grabber)
+        assert any("damaged" in fault for fault in grabber.faults)
+
+
 class Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
@@ -212,6 +222,7 @@ def test_packets_of_udp(tmp_path: Path, hurry: None) -> None:
         ("http://host/c?user=a&password=hunter2&x=1", "http://host/c?user=a&password=***&x=1"),
         ("http://host/c?access_token=hunter2", "http://host/c?access_token=***"),
         ("rtsp://host/user=a&pwd=hunter2&channel=1", "rtsp://host/user=a&pwd=***&channel=1"),
+        ("rtspsrc user-id=a user-pw=hunter2 ! appsink", "rtspsrc user-id=a user-pw=*** ! appsink"),
         ("rtspsrc location=rtsp://a:hunter2@host/x ! appsink", "rtspsrc location=rtsp://a:***@host/x ! appsink"),
     ],
 )

@@ -511,6 +511,27 @@ def test_boxes_in_fractions_are_refused(official: Path, tmp_path: Path) -> None:
         load(path, foreign_spec(path, COCO_CLASS_NAMES, "official"), threads=1)
 
 
+@pytest.mark.parametrize("factor", [1, 1 / 416])
+def test_boxes_by_their_corners_are_refused(factor: float, official: Path, tmp_path: Path) -> None:
+    def corners(model: onnx.ModelProto) -> None:
+        after_decoding([factor] * 4)(model)
+        model.graph.node[-1].output[0] = "whole"
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(0.5, np.float32), "half"))
+        model.graph.node.extend(
+            [
+                helper.make_node("Split", ["whole"], ["centre", "sides", "rest"], axis=2, split=[2, 2, 81]),
+                helper.make_node("Mul", ["sides", "half"], ["halves"]),
+                helper.make_node("Sub", ["centre", "halves"], ["first"]),
+                helper.make_node("Add", ["centre", "halves"], ["last"]),
+                helper.make_node("Concat", ["first", "last", "rest"], ["output"], axis=2),
+            ]
+        )
+
+    path = changed(official, tmp_path / "m.onnx", corners)
+    with pytest.raises(InvalidInput, match="corners"):
+        load(path, foreign_spec(path, COCO_CLASS_NAMES, "official"), threads=1)
+
+
 def test_levels_in_another_order_are_refused(official: Path, tmp_path: Path) -> None:
     """One output that holds the coarse level first."""
 
@@ -582,6 +603,14 @@ def test_other_inputs_are_named(
         foreign_spec(path, COCO_CLASS_NAMES, preprocessing)
 
 
+def test_constants_of_text_are_passed_over(official: Path, tmp_path: Path) -> None:
+    def text(model: onnx.ModelProto) -> None:
+        model.graph.initializer.append(helper.make_tensor("text", TensorProto.STRING, [1], [b"hi"]))
+
+    path = changed(official, tmp_path / "m.onnx", text)
+    assert foreign_spec(path, COCO_CLASS_NAMES, "official").input_size == (416, 416)
+
+
 def test_plugins_are_named(files: Path, tmp_path: Path) -> None:
     model = onnx.load(files / "mmdeploy_end2end_person.onnx")
     for node in model.graph.node:
@@ -642,10 +671,16 @@ def test_the_names_in_a_file_are_read(official: Path, tmp_path: Path) -> None:
         foreign_spec(path, (COCO_CLASS_NAMES[1], COCO_CLASS_NAMES[0], *COCO_CLASS_NAMES[2:]), "official")
 
 
-def test_names_that_contradict_each_other_are_not_chosen_from(official: Path, tmp_path: Path) -> None:
+def test_names_that_contradict_each_other_are_not_chosen_from(official: Path, files: Path, tmp_path: Path) -> None:
+    person = files / "person_192.onnx"
     path = named_file(official, tmp_path / "m.onnx", names="['a', 'b']", classes="['b', 'a']")
     with pytest.raises(InvalidInput, match="in two ways"):
         foreign_spec(path, None, "official")
+    two = named_file(person, tmp_path / "two.onnx", names="['a']", classes="['B b']")
+    for name in ("a", "b_B"):  # as the sentence says
+        assert foreign_spec(two, [name], "official").class_names == (name,)
+    with pytest.raises(InvalidInput, match="'a', and 'c'"):
+        foreign_spec(two, ["c"], "official")
 
 
 def test_names_of_coco_have_its_ids(files: Path) -> None:
@@ -656,6 +691,7 @@ def test_class_names_on_the_command_line(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     assert read_class_names("person") == (("person",), (1,))
     assert read_class_names("person, traffic light") == (("person", "traffic light"), (1, 10))
+    assert read_class_names(",".join(COCO_CLASS_NAMES)) == (COCO_CLASS_NAMES, COCO_CATEGORY_IDS)
     assert read_class_names("helmet,vest") == (("helmet", "vest"), (1, 2))
     (tmp_path / "person").write_text("helmet\nvest\n")
     assert read_class_names("person")[0] == ("helmet", "vest")

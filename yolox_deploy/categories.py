@@ -10,13 +10,13 @@ from difflib import get_close_matches
 import numpy as np
 import numpy.typing as npt
 
+from runtimes.class_names import plain_class_name
 from runtimes.detections import Detections
 from runtimes.errors import InvalidInput
 from runtimes.spec import ModelSpec
 
 from .console import warn
 from .data.dataset import Dataset, LabelledImage
-from .options import plain_class_name
 
 Categories = Sequence[int | None]  # the category id of each of a model's classes; None: not in the data set
 

@@ -116,7 +116,9 @@ def detect(config: DetectConfig, artifact: str, source: Source, pictures: dict[P
     ) as detector:
         notes += [warn(warning) for warning in detector.warnings]
         frames = open_frames(config, source)
-        with only_here(config.output / ".detect.lock", f"another process detects into {config.output}: wait for it."):
+        closing = contextlib.nullcontext() if frames is None else contextlib.closing(frames)
+        busy = f"another process detects into {config.output}: wait for it."
+        with closing, only_here(config.output / ".detect.lock", busy):
             left_out, count, seen = detect_all(config, detector, pictures, frames, video, source)
         if config.show:
             show(config.output / PAGE)
@@ -188,13 +190,14 @@ def open_gallery(
 def plan_pictures(paths: Sequence[Path], output: Path) -> dict[Path, Path]:
     """Where the picture of each image goes: below `output` as the images lie below their common folder.
 
-    Raises `InvalidInput` where one would replace an image itself.
+    Raises `InvalidInput` where one would replace an image.
     """
     root = Path(os.path.commonpath([path.parent.absolute() for path in paths]))
     pictures = {path: output / path.absolute().relative_to(root) for path in paths}
-    for path, picture in pictures.items():
-        if picture.absolute() == path.absolute():
-            raise InvalidInput(f"the picture would replace {path} itself; choose another --output.")
+    images = {path.resolve(): path for path in paths}
+    for picture in pictures.values():
+        if (image := images.get(picture.resolve())) is not None:
+            raise InvalidInput(f"a picture would replace {image} itself; choose another --output.")
     return pictures
 
 
@@ -233,7 +236,7 @@ def detect_images(
 def video_path(output: Path, source: Source) -> Path:
     """Where the video with the boxes goes. Raises `InvalidInput` where it would replace the source."""
     path = output / f"{source.stem}.mp4"
-    if source.kind == "video" and path.absolute() == Path(str(source.opened)).absolute():
+    if source.kind == "video" and path.resolve() == Path(str(source.opened)).resolve():
         raise InvalidInput(f"the video would replace {path} itself; choose another --output.")
     return path
 

@@ -41,8 +41,8 @@ class FrameSource(Protocol):
 
     rate: frames a second that a video of a constant rate needs to show each of them. live: whether it cannot be
     waited for: then the newest frame is given, and older ones are dropped. total: frames there will be, as far as it is
-    known. started: when the first frame of a live source came, in UTC. faults: what went wrong, a sentence each, once
-    it has ended.
+    known. started: when the first frame of a live source came, in UTC. faults: what went wrong so far, a sentence
+    each.
     """
 
     rate: float
@@ -52,8 +52,9 @@ class FrameSource(Protocol):
     dropped: int
     reconnects: int
     started: datetime | None
-    faults: list[str]
 
+    @property
+    def faults(self) -> list[str]: ...
     def __iter__(self) -> Iterator[Frame]: ...
     def close(self) -> None: ...
 
@@ -158,7 +159,7 @@ class VideoFile:
         self.rate = max(rate / every, SLOWEST)
         self.received = 0
         self.started: datetime | None = None  # of live sources alone
-        self.faults: list[str] = []
+        self._damaged, self._short = 0, list[str]()
         self._path, self._every = path, every
         self._capture = Capture(cv2.VideoCapture(path), jpegs=Path(path).suffix.lower() in JPEGS)
         length = self._capture.length
@@ -166,22 +167,30 @@ class VideoFile:
         self.total = math.ceil(length.frames / every) if length.frames else None
 
     def __iter__(self) -> Iterator[Frame]:
-        capture, damaged = self._capture, 0
+        capture = self._capture
         while capture.grab():
             number, time_ms = self.received, self._clock.time_of(capture.position)
             self.received += 1
             if number % self._every == 0:
                 image = capture.retrieve()
-                damaged += image is None
+                self._damaged += image is None
                 if image is not None:
                     yield Frame(image, number, time_ms)
-        if damaged:
-            self.faults.append(f"{damaged} frames of {self._path} are damaged: passed over.")
         if capture.length.is_short_of(self.received, self._clock.last):
-            self.faults.append(capture.length.cut_short(self._path, self._clock.last))
+            self._short.append(capture.length.cut_short(self._path, self._clock.last))
+
+    @property
+    def faults(self) -> list[str]:
+        return damaged_sentence(self._damaged, self._path) + self._short
 
     def close(self) -> None:
         self._capture.close()
+
+
+def damaged_sentence(count: int, name: str) -> list[str]:
+    """What to say of frames that could not be decoded, if there are any."""
+    are = "frame is" if count == 1 else "frames are"
+    return [f"{count} {are} damaged, of {name}: passed over."] if count else []
 
 
 def probe_rate(path: str) -> float:

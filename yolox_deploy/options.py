@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from runtimes.class_names import same_name
 from runtimes.coco import COCO_CATEGORY_IDS, COCO_CLASS_NAMES, category_ids
 from runtimes.cores import usable_cores
 from runtimes.detector import Detector
@@ -74,7 +73,11 @@ def read_class_names(argument: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """
     if argument == "coco":
         return COCO_CLASS_NAMES, COCO_CATEGORY_IDS
-    if not Path(argument).exists() and not set("./\\") & set(argument):
+    try:
+        there = Path(argument).exists()
+    except OSError:  # longer than the name of a file may be
+        there = False
+    if not there and not set("./\\") & set(argument):
         lines = argument.split(",")
     else:
         try:
@@ -91,16 +94,6 @@ def read_class_names(argument: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
     if twice is not None:
         raise InvalidInput(f"--class-names {argument} holds {twice!r} twice.")
     return names, category_ids(names)
-
-
-def plain_class_name(name: str) -> str:
-    """A class name without letter case and kinds of separators: names are the same that are equal in this form."""
-    return re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()
-
-
-def same_name(one: str, other: str) -> bool:
-    """Whether two class names are equal up to letter case and separators."""
-    return plain_class_name(one) == plain_class_name(other)
 
 
 def check_same_names(given: Sequence[str], own: Sequence[str], path: Path) -> None:

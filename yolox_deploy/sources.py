@@ -17,7 +17,7 @@ import cv2
 from runtimes.errors import InvalidInput
 from runtimes.json_file import check_regular
 
-from .data.images import IMAGE_SUFFIXES, is_text, read_image
+from .data.images import IMAGE_SUFFIXES, is_image, is_text, read_image
 from .frames import JPEGS, probe_rate
 from .streams import is_pipeline, is_url, mask
 
@@ -133,7 +133,7 @@ def opens(name: str) -> bool:
 
 def videos_in(folder: Path) -> str:
     """What to say of videos that lie among the images of a folder."""
-    count = sum(path.suffix.lower() in VIDEO_SUFFIXES for path in folder.iterdir())
+    count = sum(path.suffix.lower() in VIDEO_SUFFIXES and not is_image(path) for path in folder.iterdir())
     return f"{count} video{'s' * (count > 1)} in {folder} left out: give one video at a time." if count else ""
 
 

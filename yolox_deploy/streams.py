@@ -19,7 +19,7 @@ import cv2
 
 from runtimes.errors import InvalidInput, UserError
 
-from .frames import SLOWEST, USUAL, Capture, Clock, Frame
+from .frames import SLOWEST, USUAL, Capture, Clock, Frame, damaged_sentence
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0  # seconds between tries to connect again: each twice the one before
 OPEN_TIMEOUT, READ_TIMEOUT = 10.0, 5.0  # seconds; OpenCV's own are 30 each
@@ -27,7 +27,7 @@ FIRST_FRAME = 30.0  # seconds until the first frame: to connect, to look at the 
 RECONNECT = 60.0  # seconds without a frame after which a source is given up
 CLOSE_TIMEOUT = 0.5  # seconds that `close` waits for OpenCV, which may wait for a dead server
 FILE_SCHEMES = {"http", "https", "ftp", "ftps"}  # whose servers also give files, as fast as they are read
-SECRET = re.compile(r"((?:pass\w*|pwd|token|key|secret|auth\w*|sig\w*)=)[^&/?#]*", re.IGNORECASE)
+SECRET = re.compile(r"((?:pass\w*|pwd|token|key|secret|auth\w*|sig\w*|\w*pw)=)[^&/?#\s]*", re.IGNORECASE)
 
 
 class StreamLost(UserError):
@@ -60,7 +60,7 @@ class FrameGrabber:
         self.received = self.dropped = self.reconnects = 0
         self.rate, self.live = USUAL, True
         self.total: int | None = None
-        self.faults: list[str] = []
+        self._damaged, self._in_a_row, self._short = 0, 0, list[str]()
         self.started: datetime | None = None
         self._source, self._every, self._reconnect, self._say = source, every, reconnect, say
         self._newest: Frame | None = None
@@ -87,6 +87,10 @@ class FrameGrabber:
             frame, self._newest = self._newest, None
             self._change.notify_all()
             return frame
+
+    @property
+    def faults(self) -> list[str]:
+        return damaged_sentence(self._damaged, self.name) + self._short
 
     def __iter__(self) -> Iterator[Frame]:
         return iter(self.read, None)
@@ -120,6 +124,8 @@ class FrameGrabber:
     def _lost(self, seconds: float) -> UserError:
         if not self.received:
             return InvalidInput(f"{self.name} gives no frame: does the address play in another program?")
+        if self._in_a_row:
+            return StreamLost(f"{self.name} gave only damaged frames for {seconds:g} s: given up.")
         return StreamLost(f"no frame of {self.name} for {seconds:g} s: given up.")
 
     def _advice(self) -> str:
@@ -166,7 +172,7 @@ class FrameGrabber:
                 return True
             whole = bool(length.frames) and not length.is_short_of(self.received - before, clock.last)
             if not self.live and not whole and self.received:
-                self.faults.append(length.cut_short(self.name, clock.last))
+                self._short.append(length.cut_short(self.name, clock.last))
             return whole or bool(not self.live and self.received)
         except cv2.error:  # of a stream whose bytes are damaged
             return False
@@ -179,7 +185,10 @@ class FrameGrabber:
         image = capture.retrieve() if wanted else None
         now = time.monotonic()
         with self._change:
-            self._last = now
+            self._damaged += wanted and image is None
+            self._in_a_row = 0 if image is not None else self._in_a_row + wanted
+            if image is not None or (not wanted and self._in_a_row < 3):  # more: it is damaged, not silent
+                self._last = now
             if not self.received:
                 self._first, self.started = now, datetime.now(timezone.utc)
             elif again:

@@ -43,8 +43,9 @@ def divide(datasets: Mapping[str, Dataset], files: Mapping[Path, ImageFile], fra
     divided = split_to_divide(list(datasets))
     kept = {name: part for name, part in datasets.items() if name != divided and plain_name(name) != JOINED}
     splits = {plain_name(name): part for name, part in kept.items()}
-    if len(splits) != len(kept):
-        raise InvalidInput(f"two of the splits {', '.join(kept)} are of one name without their years: move one away.")
+    if len({plain_name(name) for name in datasets}) != len(datasets):
+        every = ", ".join(datasets)
+        raise InvalidInput(f"two of the splits {every} are of one name without their numbers: move one away.")
     warnings = []
     if divided is not None:
         rest, shared = _without(datasets[divided], list(splits.values()), files)

@@ -31,7 +31,7 @@ class FolderSet:
 
     def label_file(self, image: Path, suffix: str) -> Path:
         """The label file of an image: its path below the folder of labels, with another suffix."""
-        return (self.labels / image.relative_to(self.images)).with_suffix(suffix)
+        return (self.labels / image.absolute().relative_to(self.images.absolute())).with_suffix(suffix)
 
     def find_images(self) -> tuple[list[Path], list[Path]]:
         """Every image in the folder and the folders in it, sorted; and the files that one could take for images."""
@@ -102,11 +102,24 @@ def _two_folders(root: Path, suffix: str) -> dict[str, FolderSet]:
         names = " and ".join(folder.name for folder in splits[:2])
         raise InvalidInput(f"{stray} is in none of the splits beside it ({names}): move it into one, or away.")
     if not any((pair.labels / folder.name).is_dir() for folder in splits):
-        return {folder.name: FolderSet(folder, pair.labels) for folder in splits}
+        return _sharing_labels({folder.name: FolderSet(folder, pair.labels) for folder in splits}, suffix)
     sets = {folder.name: FolderSet(folder, pair.labels / folder.name) for folder in splits}
     return _labelled(
         {folder: part if _holds_labels(part.labels, suffix) else None for folder, part in sets.items()}, root
     )
+
+
+def _sharing_labels(sets: dict[str, FolderSet], suffix: str) -> dict[str, FolderSet]:
+    """Splits whose label files lie in one folder. Raises `InvalidInput` where two images have one label file."""
+    known: dict[Path, Path] = {}
+    for part in sets.values():
+        for image in part.find_images()[0]:
+            file = part.label_file(image, suffix)
+            if known.setdefault(file, image).parent != image.parent:
+                raise InvalidInput(
+                    f"{known[file]} and {image} are of one name, and share the labels {file}: rename one."
+                )
+    return sets
 
 
 def _split_folders(root: Path, suffix: str) -> dict[str, FolderSet]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PureWindowsPath
 
 from runtimes.errors import InvalidInput, UserError
 from yolox_deploy.console import say_once
@@ -107,7 +107,7 @@ def _entries(file: Path) -> dict[str, str]:
 def _named(file: Path, key: str, entries: dict[str, str]) -> Path:
     """A file that a .data file names by a path from Darknet's own folder, or from its own, or that is beside it."""
     folder, names = file.parent, FileNames()
-    found = names.find(entries[key], [folder]) or names.find(PurePosixPath(entries[key]).name, [folder])
+    found = names.find(entries[key], [folder]) or names.find(PureWindowsPath(entries[key]).name, [folder])
     if found is None:
         raise InvalidInput(f"{file} names {entries[key]} as {key}, and {file.parent} holds no such file.")
     return found
@@ -133,7 +133,7 @@ def _check_notes(file: Path, names: list[str]) -> None:
     categories = notes.get("categories") if isinstance(notes, dict) else None
     if not isinstance(categories, list) or not all(isinstance(item, dict) for item in categories):
         return
-    numbers = {item.get("name"): item.get("id") for item in categories}
+    numbers = {item["name"]: item.get("id") for item in categories if isinstance(item.get("name"), str)}
     wrong = next((name for index, name in enumerate(names) if numbers.get(name, index) != index), None)
     if wrong is not None:
         raise InvalidInput(
@@ -176,6 +176,13 @@ def _folders(root: Path) -> list[Layout]:
     splits: Splits = {}
     for split, part in sets.items():
         label_file = partial(part.label_file, suffix=SUFFIX)
-        yaml = YoloYaml(file, (root,), names, {split: [str(part.images.absolute())]}, label_file=label_file)
+        others = {
+            other.label_file(image, SUFFIX)
+            for other in sets.values()
+            if other is not part and other.labels == part.labels
+            for image in other.find_images()[0]
+        }
+        entries = {split: [str(part.images.absolute())]}
+        yaml = YoloYaml(file, (root,), names, entries, label_file=label_file, others=frozenset(others))
         splits[split] = partial(read_yolo, yaml, split)
     return [Layout(f"YOLO's labels with {file.name}", file, splits)]

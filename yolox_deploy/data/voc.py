@@ -184,6 +184,8 @@ def read_annotation(file: Path) -> Annotation:
     Raises `InvalidInput` for what is no such file; single objects that are wrong stand in its faults.
     """
     tree = _read_xml(file)
+    if tree.tag.lower() != "annotation":
+        raise InvalidInput(f"{file} is no annotation of Pascal VOC: its root is <{tree.tag}>, not <annotation>.")
     faults: list[Fault] = []
     objects = sound(partial(_object, file), enumerate(tree.findall("object"), 1), faults)
     sides = [tree.findtext(f"size/{side}", "").strip() for side in ("height", "width")]

@@ -93,7 +93,7 @@ def xml_layouts(root: Path) -> list[Layout]:
         return []
     folder = XmlFolders(root, {split: part.labels for split, part in sets.items()}, sets)
     labels = next(iter(sets.values())).labels
-    place = labels.parent if labels.name in sets else labels
+    place = labels.parent if labels.name in sets else root if labels.parent.name in sets else labels
     return [
         Layout("Pascal VOC's XML, a file for each image", place, {split: partial(folder.read, split) for split in sets})
     ]

@@ -118,7 +118,9 @@ def _without_image(files: Mapping[Path, Path], yaml: YoloYaml) -> list[Fault]:
     known = yaml.label_file is not None
     mine = {file for path, file in files.items() if known or "/images/" in path.absolute().as_posix()}
     there = {file for folder in {file.parent for file in mine} for file in folder.glob("*.txt")}
-    lone = sorted(file for file in there - mine if file.name not in CLASS_LISTS)  # which labelling tools leave there
+    lone = sorted(
+        file for file in there - mine - yaml.others if file.name not in CLASS_LISTS
+    )  # which labelling tools leave there
     return [Fault("label file without image", file.name, f"{file} has no image.") for file in lone]
 
 

@@ -18,7 +18,8 @@ USUAL_NAMES = ("data.yaml", "dataset.yaml")
 class YoloYaml:
     """What the YAML says. roots: folders that paths in it may start from. splits: where the images of each are.
     points: how many key points each object has, and how many numbers each of them; None where it does not say.
-    label_file: where the labels of an image are, in layouts that say so themselves."""
+    label_file: where the labels of an image are, in layouts that say so themselves. others: label files in the same
+    folders that belong to the images of other splits."""
 
     file: Path
     roots: tuple[Path, ...]
@@ -26,6 +27,7 @@ class YoloYaml:
     splits: dict[str, list[str]]
     points: tuple[int, int] | None = None
     label_file: Callable[[Path], Path] | None = None
+    others: frozenset[Path] = frozenset()
 
 
 def find_yaml(folder: Path) -> Path | None:
@@ -39,6 +41,7 @@ def find_yaml(folder: Path) -> Path | None:
 def read_yaml(file: Path) -> YoloYaml:
     """Raises `InvalidInput` for what is not such a file, `MissingBackend` without PyYAML."""
     content = _parse(file)
+    written = _parse(file, as_text=True)
     if not isinstance(content, dict) or not (splits := {key: content[key] for key in SPLIT_KEYS if content.get(key)}):
         raise InvalidInput(f"{file} does not describe a data set: it needs train, val or test, and names.")
     entries = {key: [value] if isinstance(value, str) else value for key, value in splits.items()}
@@ -50,28 +53,36 @@ def read_yaml(file: Path) -> YoloYaml:
     if not isinstance(path, str):
         raise InvalidInput(f"{file}: path must be a folder.")
     roots = folder / path, folder
-    return YoloYaml(file, roots, _names(content.get("names"), file), entries, _points(content.get("kpt_shape"), file))
+    return YoloYaml(
+        file,
+        roots,
+        _names(content.get("names"), written.get("names"), file),
+        entries,
+        _points(content.get("kpt_shape"), file),
+    )
 
 
-def _parse(file: Path) -> Any:
+def _parse(file: Path, as_text: bool = False) -> Any:
+    """as_text: numbers, yes and no as they are written."""
     try:
         import yaml
     except ImportError:
         raise MissingBackend("reading YOLO's layout needs PyYAML: pip install pyyaml") from None
     try:
-        return yaml.safe_load(read_text(file))
+        return yaml.load(read_text(file), yaml.BaseLoader if as_text else yaml.SafeLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date in month 13; lists in lists in lists
         raise InvalidInput(f"{file} is not YAML: {first_line(error)}.") from None
 
 
-def _names(value: Any, file: Path) -> tuple[str, ...]:
-    """From a list, or a dict whose keys are the class indices."""
+def _names(value: Any, written: Any, file: Path) -> tuple[str, ...]:
+    """From a list, or a dict whose keys are the class indices. written: the same as text, where yes is no True."""
     if isinstance(value, dict) and sorted(map(str, value)) == sorted(map(str, range(len(value)))):
         value = [name for _, name in sorted(value.items(), key=lambda item: int(item[0]))]
+        written = [name for _, name in sorted(written.items(), key=lambda item: int(item[0]))]
     # Text or numbers: a list of lists of lists, each named once, is small in the file and endless as text.
     if not isinstance(value, list) or not value or not all(isinstance(name, (str, int, float)) for name in value):
         raise InvalidInput(f"{file}: names must be a list of class names, or a dict of them by number from 0.")
-    names = tuple(str(name) for name in value)
+    names = tuple(written)
     if len(set(names)) != len(names):
         raise InvalidInput(f"{file}: a class stands in names twice.")
     return names

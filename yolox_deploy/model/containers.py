@@ -119,7 +119,7 @@ def find_names(content: Mapping[Any, Any]) -> tuple[str, ...]:
     that are not numbered 0, 1, 2 and so on.
     """
     meta, parameters = _mapping(content.get("meta")), _mapping(content.get("hyper_parameters"))
-    dataset = _mapping(meta.get("dataset_meta") or content.get("dataset_meta"))
+    dataset = _mapping(meta.get("dataset_meta")) or _mapping(content.get("dataset_meta"))
     for place in (content, meta, dataset, parameters):
         for key in ("class_names", "CLASSES", "classes", "names"):
             names = _names(place.get(key))
@@ -152,13 +152,13 @@ def are_placeholders(names: Sequence[str]) -> bool:
 
 def find_ids(content: Mapping[Any, Any]) -> tuple[int, ...]:
     """Category ids, which only we write; () without any."""
-    ids = content.get("category_ids") or _mapping(content.get("meta")).get("category_ids")
+    ids = content.get("category_ids", _mapping(content.get("meta")).get("category_ids"))
     return tuple(ids) if isinstance(ids, (list, tuple)) and all(type(number) is int for number in ids) else ()
 
 
 def find_input_size(content: Mapping[Any, Any]) -> tuple[int, int] | None:
     """(height, width), as our trainer and LibreYOLO note it; None where there is none, or nonsense."""
-    size = content.get("input_size") or content.get("imgsz")
+    size = next((content[key] for key in ("input_size", "imgsz") if content.get(key) is not None), None)
     if type(size) is int:
         size = (size, size)
     if not isinstance(size, (list, tuple)) or len(size) != 2:

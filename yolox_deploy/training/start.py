@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from runtimes.class_names import same_name
 from runtimes.coco import COCO_CLASS_NAMES
 from runtimes.errors import InvalidInput
 from yolox_deploy.data.dataset import Dataset
@@ -17,7 +18,7 @@ from yolox_deploy.model.open import describe
 from yolox_deploy.model.trained_with import BATCH_NORM_EPS, PREPROCESSING_WORDS, NetworkOptions
 from yolox_deploy.model.variants import VariantName
 from yolox_deploy.model.yolox import YOLOX
-from yolox_deploy.options import check_same_names, few, read_class_names, same_name
+from yolox_deploy.options import check_same_names, few, read_class_names
 
 CLASS_PREDICTIONS = "head.cls_preds."
 
