@@ -23,7 +23,6 @@ from typing import Annotated
 import cv2
 import numpy as np
 import tyro
-from tqdm import tqdm
 
 from runtimes.errors import InvalidInput, UserError
 from runtimes.json_file import json_text
@@ -31,6 +30,7 @@ from yolox_deploy.console import require, run
 from yolox_deploy.data.images import read_image
 from yolox_deploy.data.shapes import shapes_images
 from yolox_deploy.options import check_positive
+from yolox_deploy.progress import progress_bar
 
 from .compare.contenders import contenders_of
 from .machine import Usage, load_between, usage, warnings
@@ -149,7 +149,7 @@ def measure(scripts: Sequence[Script], runs: int) -> tuple[list[list[Run]], list
         run_once(script)
     found: list[list[Run]] = [[] for _ in scripts]
     start = used()
-    for _ in tqdm(range(runs), unit="round", desc="starting"):
+    for _ in progress_bar(range(runs), unit="round", desc="starting"):
         for script, own in zip(scripts, found, strict=True):
             own.append(run_once(script))
     low, high = np.percentile([run.milliseconds for run in found[0]], [10, 90])

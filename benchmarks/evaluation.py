@@ -17,7 +17,6 @@ from statistics import median
 from typing import ParamSpec, TypeVar
 
 import numpy as np
-from tqdm import tqdm
 
 from exporters.matching import identical
 from runtimes.coco import COCO_CLASS_NAMES
@@ -32,6 +31,7 @@ from yolox_deploy.console import require, run
 from yolox_deploy.data.images import find_images, read_image
 from yolox_deploy.evaluator import Evaluation, coco_evaluation
 from yolox_deploy.options import Images, check_positive
+from yolox_deploy.progress import progress_bar
 
 from .made_detections import SIDE, STRIDES, made_output, made_results
 from .plain_evaluation import plain_evaluation, plain_postprocess
@@ -109,7 +109,7 @@ def compare_figures(config: EvaluationConfig) -> Comparison:
     plain: list[float] = []
     ours: list[float] = []
     apart = 0.0
-    for _ in tqdm(range(config.rounds), unit="round", desc="figures"):
+    for _ in progress_bar(range(config.rounds), unit="round", desc="figures"):
         given = [timed(ours, coco_evaluation, *measured) for _ in range(3)]
         expected = timed(plain, plain_evaluation, *measured)
         given += [timed(ours, coco_evaluation, *measured) for _ in range(3)]
@@ -132,7 +132,7 @@ def compare_postprocessing(outputs: Iterator[Output], count: int) -> Comparison:
     plain: list[float] = []
     ours: list[float] = []
     candidates: list[int] = []
-    for output, ratio, spec in tqdm(outputs, unit="output", desc="postprocessing", total=count):
+    for output, ratio, spec in progress_bar(outputs, unit="output", desc="postprocessing", total=count):
         rows = decode_output(output, spec)[0]
         candidates.append(int((rows[:, 4] * rows[:, 5:].max(axis=1) >= SCORE_THRESHOLD).sum()))
         for _ in range(3):

@@ -19,8 +19,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
-from tqdm import tqdm
-
 from exporters.artifact import write_artifact
 from exporters.options import ExportOptions
 from exporters.report import TOLERANCES, ParityError, ParityReport
@@ -36,6 +34,7 @@ from yolox_deploy.export import Target
 from yolox_deploy.model.open import TrainedModel, describe
 from yolox_deploy.model.seeded import seeded_model
 from yolox_deploy.model.variants import VARIANTS, VariantName
+from yolox_deploy.progress import progress_bar
 
 from .diverge.__main__ import diverge
 
@@ -201,7 +200,7 @@ def command(config: MatrixConfig) -> None:
         raise InvalidInput("--heads uint8-topk works on decoded boxes, which ncnn leaves to the runtime.")
     print(HEADER)
     rows = []
-    for row in tqdm(matrix(config), total=len(jobs(config)), unit="export"):
+    for row in progress_bar(matrix(config), total=len(jobs(config)), unit="export"):
         print(row, flush=True)
         rows.append(row)
     failed = [row for row in rows if row.problem()]

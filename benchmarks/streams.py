@@ -27,6 +27,7 @@ from runtimes.load import load, model_file
 from runtimes.preprocess import Image
 from yolox_deploy.console import require, run
 from yolox_deploy.options import Images, check_positive
+from yolox_deploy.progress import progress_bar
 
 from .compare.contenders import check_one_at_a_time, contenders_of
 from .compare.intervals import Interval, speed_ratio
@@ -136,7 +137,7 @@ def command(config: StreamsConfig) -> None:
         check_one_at_a_time(read_specs([contender], None))
     images = some_images(config.images, IMAGES)
     rows, loads, drift = [], list[Load](), 0.0
-    with tqdm(total=len(contenders) * config.launches * config.rounds, unit="round") as bar:
+    with progress_bar(total=len(contenders) * config.launches * config.rounds, unit="round") as bar:
         for contender in contenders:
             bar.set_description(contender.name)
             row, own, change = measure(contender, images, config, streams, bar)

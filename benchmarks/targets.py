@@ -16,7 +16,6 @@ from statistics import median
 from typing import Annotated
 
 import tyro
-from tqdm import tqdm
 
 from exporters.sensitivity import SensitivityMap
 from runtimes.detector import Detector
@@ -29,6 +28,7 @@ from runtimes.trt_engine import LIBRARIES
 from yolox_deploy.accuracy import AccuracyReport
 from yolox_deploy.console import run
 from yolox_deploy.data.shapes import shapes_images
+from yolox_deploy.progress import progress_bar
 
 from .int8_share import INT8_LAYERS, int8_share
 
@@ -95,7 +95,7 @@ def measure_times(detectors: Sequence[Detector], runs: int) -> list[float]:
         for detector in detectors
     ]
     times: list[list[float]] = [[] for _ in detectors]
-    for turn in tqdm(range(runs + 3), desc="timing", unit="turn"):
+    for turn in progress_bar(range(runs + 3), desc="timing", unit="turn"):
         for detector, batches, seen in zip(detectors, inputs, times, strict=True):
             start = time.perf_counter()
             detector.runtime.infer(batches[turn % len(batches)])

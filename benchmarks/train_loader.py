@@ -18,7 +18,6 @@ from statistics import mean, median
 import cv2
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from runtimes.json_file import json_text
 from yolox_deploy.console import run
@@ -28,6 +27,7 @@ from yolox_deploy.data.open import open_dataset
 from yolox_deploy.data.store import SampleStore
 from yolox_deploy.data.stream import Draw
 from yolox_deploy.model.variants import VariantName
+from yolox_deploy.progress import progress_bar
 from yolox_deploy.training.engine import to_device
 from yolox_deploy.training.recipe import recipe_for
 
@@ -94,7 +94,7 @@ def our_floats(dataset: TrainingSet, number: int) -> Batch:
 def measure(loaders: dict[str, Callable[[int], Batch]], batches: int) -> list[Figures]:
     seconds: dict[str, list[float]] = {name: [] for name in loaders}
     found: dict[str, list[tuple[float, list[float]]]] = {name: [] for name in loaders}
-    for number in tqdm(range(batches), unit="batch"):
+    for number in progress_bar(range(batches), unit="batch"):
         for name, load in loaders.items():
             start = time.perf_counter()
             images, labels = load(number)

@@ -17,12 +17,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from runtimes.json_file import json_text
 from yolox_deploy.console import run
 from yolox_deploy.model.variants import VARIANTS, VariantName
 from yolox_deploy.model.yolox import YOLOX
+from yolox_deploy.progress import progress_bar
 from yolox_deploy.training.ema import ModelEMA
 from yolox_deploy.training.loss import YOLOXLoss
 from yolox_deploy.training.optimizer import make_optimizer
@@ -141,7 +141,7 @@ def make_loss(config: TrainStepConfig, kind: str, objects: int) -> Callable[[], 
 def measure(steps: dict[str, Callable[[], None]], rounds: int, device: str) -> dict[str, float]:
     """The median seconds of each, in turn; the first two rounds warm up."""
     times: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in tqdm(range(rounds + 2), unit="round"):
+    for _ in progress_bar(range(rounds + 2), unit="round"):
         for name, step in steps.items():
             start = time.perf_counter()
             step()

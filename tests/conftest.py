@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from exporters.artifact import Artifact, write_artifact
-from exporters.options import ExportOptions
 from runtimes import COCO_CATEGORY_IDS, COCO_CLASS_NAMES, ModelSpec
 from runtimes.cuda import find_gpu
 from runtimes.errors import UserError
@@ -71,11 +74,53 @@ def small_spec() -> ModelSpec:
 
 
 @pytest.fixture(scope="session")
-def artifact(
-    seeded_nano: YOLOX, small_spec: ModelSpec, images: list[Image], tmp_path_factory: pytest.TempPathFactory
-) -> Artifact:
+def exported(
+    seeded_nano: YOLOX, images: list[Image], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str, ModelSpec], Artifact]:
+    """Export the seeded Nano to a target, once for all tests of a run and all of its processes. Tests only read it."""
+    root = tmp_path_factory.getbasetemp()
+    root = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "exported"
+
+    def export(target: str, spec: ModelSpec) -> Artifact:
+        folder = root / f"{target}-{hashlib.sha256(spec.to_json().encode()).hexdigest()[:16]}"
+        folder.mkdir(parents=True, exist_ok=True)
+        record = folder / "artifact.pickle"
+        with FileLock(folder / "lock"):
+            if not record.exists():
+                record.write_bytes(pickle.dumps(write_artifact(seeded_nano, spec, target, folder, images)))
+        artifact = pickle.loads(record.read_bytes())
+        assert isinstance(artifact, Artifact)
+        return artifact
+
+    return export
+
+
+@pytest.fixture(scope="session")
+def artifact(exported: Callable[[str, ModelSpec], Artifact], small_spec: ModelSpec) -> Artifact:
     """A seeded Nano as ONNX with any batch. Tests only read it."""
-    return write_artifact(seeded_nano, small_spec, "onnx", tmp_path_factory.mktemp("artifact"), images, ExportOptions())
+    return exported("onnx", small_spec)
+
+
+@pytest.fixture(scope="session")
+def single(exported: Callable[[str, ModelSpec], Artifact], small_spec: ModelSpec) -> Callable[[str], Artifact]:
+    """The seeded Nano for a target in the form that `export` writes by default: batch 1, bytes, decoded."""
+
+    def export(target: str) -> Artifact:
+        able = target != "ncnn"
+        return exported(target, replace(small_spec, batch=1, uint8_input=able, decoded=able))
+
+    return export
+
+
+@pytest.fixture(scope="session")
+def little(exported: Callable[[str, ModelSpec], Artifact], small_spec: ModelSpec) -> Callable[[str], Artifact]:
+    """The same at 64x96, where it is quick and what it detects does not matter."""
+
+    def export(target: str) -> Artifact:
+        able = target != "ncnn"
+        return exported(target, replace(small_spec, input_size=(64, 96), batch=1, uint8_input=able, decoded=able))
+
+    return export
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from exporters.artifact import Artifact, write_artifact
+from exporters.artifact import Artifact
 from runtimes import Detections, Detector, InvalidInput, ModelSpec, load
 from runtimes.preprocess import Image, check_image, letterbox
-from yolox_deploy.model.yolox import YOLOX
 
 SHAPES = [(1, 1), (1, 300), (300, 1), (2, 3), (20000, 10), (10, 20000)]
 
@@ -75,15 +74,10 @@ def bad_arrays(image: Image) -> list[Any]:
 
 @pytest.fixture(scope="module", params=["onnx", "openvino", "ncnn"])
 def detector(
-    request: pytest.FixtureRequest, seeded_nano: YOLOX, small_spec: ModelSpec, images: list[Image],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Detector]:  # fmt: skip
+    request: pytest.FixtureRequest, exported: Callable[[str, ModelSpec], Artifact], small_spec: ModelSpec
+) -> Iterator[Detector]:
     """Two streams, at a threshold that leaves the seeded model something to find."""
-    if request.param == "onnx":
-        artifact: Artifact = request.getfixturevalue("artifact")
-    else:
-        spec = replace(small_spec, decoded=request.param != "ncnn")
-        artifact = write_artifact(seeded_nano, spec, request.param, tmp_path_factory.mktemp("artifact"), images)
+    artifact = exported(request.param, replace(small_spec, decoded=request.param != "ncnn"))
     with load(artifact.folder, score_threshold=0.009, streams=2, threads=1) as detector:
         yield detector
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from exporters.artifact import write_artifact
+from exporters.artifact import Artifact, write_artifact
 from exporters.parity import compare
 from exporters.torch_runtime import TorchRuntime
 from runtimes import Detections, Detector, InvalidInput, ModelSpec, load
@@ -28,14 +28,15 @@ Inputs = npt.NDArray[np.float32]
 
 @pytest.fixture(scope="module", params=BACKENDS)
 def open_detector(
-    request: pytest.FixtureRequest, seeded_nano: YOLOX, small_spec: ModelSpec, images: list[Image],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Open:  # fmt: skip
+    request: pytest.FixtureRequest,
+    seeded_nano: YOLOX,
+    small_spec: ModelSpec,
+    exported: Callable[[str, ModelSpec], Artifact],
+) -> Open:
     """Opens one more detector on the backend, at a threshold that leaves the seeded model something to find."""
     if request.param == "torch":
         return lambda: Detector(TorchRuntime(seeded_nano, small_spec), score_threshold=0.01)
-    spec = replace(small_spec, decoded=request.param != "ncnn")
-    artifact = write_artifact(seeded_nano, spec, request.param, tmp_path_factory.mktemp("conformance"), images)
+    artifact = exported(request.param, replace(small_spec, decoded=request.param != "ncnn"))
     return lambda: load(artifact.folder, score_threshold=0.01)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from yolox_deploy import console
+from yolox_deploy.progress import progress_bar
 
 ROOT = Path(__file__).parents[1]
 
@@ -149,3 +151,17 @@ def test_the_version_and_an_output_that_is_cut_off() -> None:
         process.stdout.readline()
         process.stdout.close()
         assert process.stderr.read() == b""
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_no_progress_bar_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Only a terminal, which pytest's capture is not, sees one."""
+    assert list(progress_bar([1, 2, 3], unit="image")) == [1, 2, 3]
+    assert capsys.readouterr() == ("", "")
+    terminal = Terminal()
+    assert list(progress_bar([1, 2, 3], unit="image", file=terminal)) == [1, 2, 3]
+    assert "3/3" in terminal.getvalue()

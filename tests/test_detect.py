@@ -142,6 +142,16 @@ def test_odd_names_get_a_picture(name: str, artifact: Artifact, folder: Path, tm
     assert (tmp_path / "out" / name).exists()
 
 
+@pytest.mark.parametrize("name", ["grey.pgm", "black.pbm"])
+def test_a_picture_of_a_format_without_colours_is_png(
+    name: str, artifact: Artifact, images: list[Image], tmp_path: Path
+) -> None:
+    assert cv2.imwrite(str(tmp_path / name), cv2.cvtColor(images[2], cv2.COLOR_BGR2GRAY))
+    assert run(artifact, tmp_path / name, tmp_path / "out", "--score-threshold", "0.001")
+    picture = cv2.imread(str(tmp_path / "out" / name))
+    assert np.ptp(picture, axis=2).any(), "boxes have colours"
+
+
 @pytest.fixture
 def video(images: list[Image], tmp_path: Path) -> Path:
     frame = cv2.resize(images[2], (320, 240))

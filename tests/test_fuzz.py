@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +15,8 @@ from benchmarks.fuzz.mutate import mutate
 from benchmarks.fuzz.supervisor import Outcomes, run_cases
 from benchmarks.fuzz.targets import NAMES, TARGETS
 from benchmarks.fuzz.worker import structure
-from exporters.artifact import Artifact, write_artifact
+from exporters.artifact import Artifact
 from runtimes.errors import UserError
-from runtimes.preprocess import Image
-from runtimes.spec import ModelSpec
-from yolox_deploy.model.yolox import YOLOX
 
 ROUNDS = {"checkpoint": 40, "safetensors": 100, "coco": 150, "voc": 150, "yolo": 150, "yaml": 150}  # else 400
 
@@ -84,11 +81,8 @@ def test_crashes_and_hangs_are_seen_and_the_rest_goes_on(tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize("target", ["onnx", "openvino", "ncnn"])
-def test_damaged_artifacts_run_or_are_refused(
-    target: str, seeded_nano: YOLOX, small_spec: ModelSpec, images: list[Image], tmp_path: Path
-) -> None:
-    spec = replace(small_spec, input_size=(64, 64), batch=1, decoded=target != "ncnn")
-    artifact = write_artifact(seeded_nano, spec, target, tmp_path, images[:1])
+def test_damaged_artifacts_run_or_are_refused(target: str, little: Callable[[str], Artifact]) -> None:
+    artifact = little(target)
     outcomes = command.fuzz(artifact.folder, command.FuzzConfig((artifact.folder,), files=40, processes=1, seed=3))
     assert not outcomes.faults
     assert outcomes.counts["ran"] > 0 and outcomes.counts["refused"] > 5

@@ -17,7 +17,7 @@ from benchmarks.kit import __main__ as kit_command
 from benchmarks.kit import score as kit_score
 from benchmarks.kit.rows import compare_rows
 from benchmarks.kit.score import StepScore, score_results
-from exporters.artifact import Artifact, write_artifact
+from exporters.artifact import Artifact
 from exporters.kit.cases import image_cases, made_output, truncated_side
 from exporters.kit.manifest import Kit, tolerances
 from exporters.kit.readme import kit_readme
@@ -26,7 +26,7 @@ from exporters.matching import iou
 from exporters.report import Tolerance
 from exporters.torch_runtime import TorchRuntime
 from runtimes import Detector, InvalidInput, ModelSpec
-from runtimes.preprocess import Image, letterbox
+from runtimes.preprocess import letterbox
 from yolox_deploy.data.images import read_image
 from yolox_deploy.data.shapes import shapes_images
 from yolox_deploy.model.yolox import YOLOX
@@ -184,15 +184,14 @@ def test_what_cannot_be_written(kit: Kit, tmp_path: Path, capsys: pytest.Capture
 
 @pytest.fixture(scope="module", params=["onnx", "ncnn"])
 def results(
-    request: pytest.FixtureRequest, artifact: Artifact, seeded_nano: YOLOX, small_spec: ModelSpec, images: list[Image],
+    request: pytest.FixtureRequest,
+    exported: Callable[[str, ModelSpec], Artifact],
+    small_spec: ModelSpec,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Path:  # fmt: skip
+) -> Path:
     """What the runtime writes: a kit of its own artifact."""
-    folder = tmp_path_factory.mktemp("results")
-    if request.param == "ncnn":
-        spec = replace(small_spec, decoded=False)
-        artifact = write_artifact(seeded_nano, spec, "ncnn", folder, images[:1])
-    output = folder / "results"
+    artifact = exported(request.param, replace(small_spec, decoded=request.param != "ncnn"))
+    output = tmp_path_factory.mktemp("results") / "results"
     arguments = [str(artifact.folder), "--output", str(output), "--score-threshold", str(THRESHOLD)]
     assert kit_command.main(arguments) == 0
     return output

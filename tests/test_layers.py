@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from benchmarks.compare.roofline import convolution_gflops
 from benchmarks.layers import Part, main, parts_of, time_onnx, time_openvino, work_of
-from exporters.artifact import write_artifact
+from exporters.artifact import Artifact
 from runtimes import ModelSpec
 from runtimes.preprocess import Image, preprocess
 from yolox_deploy.model.yolox import YOLOX
@@ -16,11 +17,9 @@ from yolox_deploy.model.yolox import YOLOX
 
 @pytest.fixture(scope="module", params=["onnx", "openvino"])
 def model_file(
-    request: pytest.FixtureRequest, seeded_nano: YOLOX, small_spec: ModelSpec, images: list[Image],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Path:  # fmt: skip
-    spec = replace(small_spec, batch=1)
-    return write_artifact(seeded_nano, spec, request.param, tmp_path_factory.mktemp("layers"), images).model
+    request: pytest.FixtureRequest, exported: Callable[[str, ModelSpec], Artifact], small_spec: ModelSpec
+) -> Path:
+    return exported(request.param, replace(small_spec, batch=1)).model
 
 
 def test_the_work_is_that_of_the_model(model_file: Path, seeded_nano: YOLOX) -> None:

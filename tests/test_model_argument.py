@@ -6,7 +6,6 @@ import json
 import shutil
 import zipfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +17,8 @@ from benchmarks.diverge import __main__ as diverge
 from benchmarks.kit import __main__ as kit
 from benchmarks.parity import __main__ as parity
 from benchmarks.tune import __main__ as tune
-from exporters.artifact import Artifact, write_artifact
-from runtimes import Detections, InvalidInput, ModelSpec, load
+from exporters.artifact import Artifact
+from runtimes import Detections, InvalidInput, load
 from runtimes.load import is_checkpoint, model_file
 from runtimes.preprocess import Image
 from yolox_deploy import checkpoint, detect, evaluate, export, serving, train
@@ -27,7 +26,6 @@ from yolox_deploy.data.scenes import main as draw_scenes
 from yolox_deploy.drawing import write_picture
 from yolox_deploy.model.checkpoint import read_checkpoint, save_checkpoint
 from yolox_deploy.model.download import CACHE_VARIABLE, FILES
-from yolox_deploy.model.yolox import YOLOX
 from yolox_deploy.model_argument import find_artifact, find_checkpoint, find_model, one_model
 
 WEIGHTS = Path(__file__).parents[1] / "yolox_deploy" / "weights" / "yolox-nano-scenes.safetensors"
@@ -103,16 +101,11 @@ def test_other_files_are_no_checkpoints(tmp_path: Path) -> None:
         assert not is_checkpoint(tmp_path / name), name
 
 
-@pytest.mark.parametrize(
-    "target", ["onnx", pytest.param("openvino", marks=pytest.mark.slow), pytest.param("ncnn", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("target", ["onnx", "openvino", "ncnn"])
 def test_upper_case_models_are_what_they_are_in_lower_case(
-    target: str, seeded_nano: YOLOX, small_spec: ModelSpec, artifact: Artifact, images: list[Image], tmp_path: Path
+    target: str, little: Callable[[str], Artifact], images: list[Image], tmp_path: Path
 ) -> None:
-    folder = artifact.folder
-    if target != "onnx":
-        spec = replace(small_spec, decoded=target != "ncnn")
-        folder = write_artifact(seeded_nano, spec, target, tmp_path / "artifacts", images[:1]).folder
+    folder = little(target).folder
     upper = tmp_path / "upper"
     upper.mkdir()
     shutil.copy(folder / "spec.json", upper)

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,25 +11,17 @@ from benchmarks import overhead, streams
 from benchmarks.baselines.bare import BareNcnn, BareOnnx, BareOpenVINO
 from benchmarks.compare.speed import Contender, Timing
 from benchmarks.stages import StageTimes
-from exporters.artifact import write_artifact
-from runtimes import Detections, Detector, ModelSpec
+from exporters.artifact import Artifact
+from runtimes import Detections, Detector
 from runtimes.preprocess import Image
-from yolox_deploy.model.yolox import YOLOX
 
 IMAGE = np.zeros((8, 8, 3), np.uint8)
 
 
 @pytest.fixture(scope="module")
-def artifacts(
-    seeded_nano: YOLOX, small_spec: ModelSpec, images: list[Image], tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Path]:
+def artifacts(single: Callable[[str], Artifact]) -> dict[str, Path]:
     """The folder of one artifact for each target."""
-    folder, found = tmp_path_factory.mktemp("overhead"), {}
-    for target in ("onnx", "openvino", "ncnn"):
-        planar = target == "ncnn"
-        spec = replace(small_spec, batch=1, uint8_input=not planar, decoded=not planar)
-        found[target] = write_artifact(seeded_nano, spec, target, folder, images).folder
-    return found
+    return {target: single(target).folder for target in ("onnx", "openvino", "ncnn")}
 
 
 def test_each_backend_runs_alone(artifacts: dict[str, Path]) -> None:

@@ -11,20 +11,17 @@ import numpy as np
 import openvino
 import pytest
 
-from exporters.artifact import Artifact, write_artifact
+from exporters.artifact import Artifact
 from runtimes import InvalidInput, MissingBackend, ModelSpec, cores, load
 from runtimes.openvino import RT_INFO, OpenVINORuntime
 from runtimes.preprocess import Image, preprocess
-from yolox_deploy.model.yolox import YOLOX
 
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
-def openvino_artifact(
-    seeded_nano: YOLOX, small_spec: ModelSpec, images: list[Image], tmp_path_factory: pytest.TempPathFactory
-) -> Artifact:
-    return write_artifact(seeded_nano, small_spec, "openvino", tmp_path_factory.mktemp("openvino"), images)
+def openvino_artifact(exported: Callable[[str, ModelSpec], Artifact], small_spec: ModelSpec) -> Artifact:
+    return exported("openvino", small_spec)
 
 
 @pytest.fixture

@@ -21,11 +21,9 @@ from benchmarks.soak.gauge import PARTS, Gauge, Sample, slope, trend
 from benchmarks.soak.interrupt import faults_in
 from benchmarks.soak.promises import Row, of_cycles, of_load, of_stream
 from benchmarks.soak.work import SCORE, Artifact, Streamed, detect_many, open_and_close
-from exporters.artifact import write_artifact
-from runtimes import Detector, InvalidInput, ModelSpec
+from runtimes import Detector, InvalidInput
 from runtimes.preprocess import Image
 from runtimes.runtime import Runtime
-from yolox_deploy.model.yolox import YOLOX
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks Linux for its memory")
 
@@ -33,15 +31,8 @@ TARGETS = ("onnx", "openvino", "ncnn")
 
 
 @pytest.fixture(scope="module")
-def artifacts(
-    seeded_nano: YOLOX, small_spec: ModelSpec, images: list[Image], tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Path]:
-    folder, found = tmp_path_factory.mktemp("soak"), {}
-    for target in TARGETS:
-        planar = target == "ncnn"
-        spec = replace(small_spec, input_size=(64, 64), batch=1, uint8_input=not planar, decoded=not planar)
-        found[target] = write_artifact(seeded_nano, spec, target, folder, images).folder
-    return found
+def artifacts(little: Callable[[str], Artifact]) -> dict[str, Path]:
+    return {target: little(target).folder for target in TARGETS}
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from tqdm import tqdm
 
 from exporters.lock import only_here
 from runtimes.detector import Detector
@@ -28,6 +27,7 @@ from .gallery import PAGE, Gallery, check_room, show, writing_gallery
 from .json_output import NotPassed
 from .model_argument import FirstModel, ModelOption, find_artifact, model_and_other
 from .options import ForeignOptions, InputSize, Json, check_positive, check_thresholds, open_artifact
+from .progress import progress_bar
 from .results import Results, writing_results
 from .sources import Source, find_source, quiet_opencv
 from .streams import RECONNECT, FrameGrabber
@@ -214,7 +214,7 @@ def detect_images(
     unread: list[str] = []
 
     def images() -> Iterator[Image]:
-        for path in tqdm(pictures, unit="image", desc=detector.spec.name):
+        for path in progress_bar(pictures, unit="image", desc=detector.spec.name):
             try:
                 waiting.append((path, read_image(path)))
             except InvalidInput as error:

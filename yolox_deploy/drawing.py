@@ -51,10 +51,22 @@ def _draw_label(picture: Image, text: str, left: int, top: int, colour: tuple[in
 
 
 def write_picture(path: Path, picture: Image, quality: int | None = None) -> None:
-    """Write in the format of the suffix, as PNG where OpenCV writes no such format. quality: of a JPEG."""
-    suffix = path.suffix if path.suffix and cv2.haveImageWriter(f"x{path.suffix}") else ".png"
-    written, content = cv2.imencode(suffix, picture, [] if quality is None else [cv2.IMWRITE_JPEG_QUALITY, quality])
-    if not written:
+    """Write in the format of the suffix; as PNG where OpenCV does not write it, or not in colour. quality: of a JPEG.
+
+    Raises `InvalidInput` for what is not written as PNG either.
+    """
+    options = [] if quality is None else [cv2.IMWRITE_JPEG_QUALITY, quality]
+    content = encode(path.suffix, picture, options) or encode(".png", picture, [])
+    if not content:
         raise InvalidInput(f"cannot write {path}.")
     with replacing(path) as part:
-        part.write_bytes(content.tobytes())
+        part.write_bytes(content)
+
+
+def encode(suffix: str, picture: Image, options: Sequence[int]) -> bytes:
+    """An image file of the format with this suffix (".jpg"); b"" where OpenCV cannot write that."""
+    try:
+        written, content = cv2.imencode(suffix, picture, options)
+    except cv2.error:  # no such format
+        return b""
+    return content.tobytes() if written else b""

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from tqdm import tqdm
 
 from runtimes.detections import Detections
 from runtimes.detector import Detector
@@ -25,6 +24,7 @@ from .evaluator import CocoFigures, class_table, coco_evaluation
 from .files import check_output_file
 from .model_argument import FirstModel, ModelOption, find_model, one_model
 from .options import InputSize, Json, ModelOptions, check_positive, check_thresholds, open_artifact
+from .progress import progress_bar
 from .results import write_results
 
 TYPE_NEXT = "yolox-deploy evaluate MODEL --data PATH, with an artifact, a checkpoint or a variant's name"
@@ -87,7 +87,7 @@ def detect_all(detector: Detector, dataset: Dataset, batch: int = 1) -> list[Det
     AP is measured on boxes as the network gives them, as the official evaluation does.
     """
     detector = Detector(detector.runtime, detector.score_threshold, _own_nms(detector), detector.streams, clip=False)
-    images = tqdm(dataset.read_images(), unit="image", desc=f"detecting ({detector.spec.name})")
+    images = progress_bar(dataset.read_images(), unit="image", desc=f"detecting ({detector.spec.name})")
     return list(detector.detect_stream(images, batch))
 
 

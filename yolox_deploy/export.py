@@ -79,7 +79,8 @@ class ExportConfig:
     name: str | None = None
     """Name of the model in the artifact; unset, the variant's."""
     class_names: ClassNames = None
-    """Class names: "coco", or a text file with one name a line; unset, the checkpoint's, or COCO's where it has 80."""
+    """Class names: "coco", a text file with one name a line, or the names themselves with commas between them; unset,
+    the checkpoint's, or COCO's where it has 80."""
     preprocessing: Preprocessing | None = None
     """How the model was trained: official (BGR, 0..255) or legacy (release 0.0.1: RGB, ImageNet mean and std); unset,
     what the checkpoint says, else official."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
-from tqdm import tqdm
 
 from exporters.artifact import Artifact
 from exporters.report import ParityError
@@ -19,6 +18,7 @@ from .accuracy import AccuracyLost
 from .data.image_source import find_image_source
 from .data.shapes import shapes_images
 from .files import read_text, write_text
+from .progress import progress_bar
 from .verification import evenly, some_of
 
 CALIBRATION_IMAGES = 128
@@ -73,7 +73,7 @@ def sensitivity_map(model: nn.Module, spec: ModelSpec, images: Sequence[Image], 
 
 
 def _measuring(layers: Sequence[str]) -> Iterable[str]:
-    bar: Iterable[str] = tqdm(layers, unit="layer", desc="sensitivity to int8")
+    bar: Iterable[str] = progress_bar(layers, unit="layer", desc="sensitivity to int8")
     return bar
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from tqdm import tqdm
 
 from exporters.artifact import MODEL_FILES, Artifact, artifact_folder, write_artifact
 from exporters.options import ExportOptions
@@ -26,6 +25,7 @@ from .accuracy import AccuracyCheck
 from .files import read_text
 from .int8 import Calibration, sensitivity_map, write_int8
 from .json_output import NotPassed
+from .progress import progress_bar
 from .verification import GivenImages
 
 SHOWN_LAYERS = 8
@@ -196,5 +196,5 @@ def show(artifact: Artifact) -> None:
 
 
 def comparing(images: Sequence[Image]) -> Iterable[Image]:
-    bar: Iterable[Image] = tqdm(images, unit="image", desc="comparing")
+    bar: Iterable[Image] = progress_bar(images, unit="image", desc="comparing")
     return bar

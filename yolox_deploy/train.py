@@ -54,8 +54,8 @@ class TrainConfig:
     new_classes: bool = False
     """Start the class predictions anew where the weights know other classes than the data."""
     class_names: ClassNames = None
-    """Classes of --weights that do not name them, in the order of their training: "coco", or a text file with one name
-    a line."""
+    """Classes of --weights that do not name them, in the order of their training: "coco", a text file with one name a
+    line, or the names themselves with commas between them."""
     output: Path = Path("training")
     """Folder of this training."""
     resume: bool = False

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from runtimes.detector import Detector
 from runtimes.errors import InvalidInput
 from runtimes.preprocess import Image
@@ -16,6 +14,7 @@ from runtimes.runtime import Runtime
 from .data.image_source import find_image_source
 from .data.images import ImageFiles
 from .data.shapes import shapes_images
+from .progress import progress_bar
 
 VERIFY_COUNT = 50
 LOOKED_AT = 4  # times as many images are looked at, at most
@@ -59,7 +58,7 @@ def choose_images(reference: Runtime, images: Sequence[Image], count: int, score
         return images
     order = search_order(len(images), count)
     detector, found, empty = Detector(reference, score), list[int](), list[int]()
-    with tqdm(total=count, unit="image", desc="choosing") as bar:
+    with progress_bar(total=count, unit="image", desc="choosing") as bar:
         for index in order:
             if len(detector(images[index])):
                 found.append(index)

@@ -10,8 +10,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from runtimes.detector import Detector
 from runtimes.preprocess import Image
 
@@ -19,6 +17,7 @@ from .console import warn
 from .drawing import draw
 from .frames import Frame, FrameSource
 from .gallery import Gallery
+from .progress import progress_bar
 from .results import Results
 from .streams import StreamLost
 from .video_output import writing_video
@@ -72,7 +71,7 @@ def detect_video(
     known = [count for count in (source.total, max_frames) if count]
     longest = LONGEST_OF_STREAM if source.live else LONGEST_OF_FILE
     with writing_video(path, source.rate, longest) as output, contextlib.closing(source):
-        frames = tqdm(limited(source, max_frames, summary), total=min(known, default=None), unit="frame")
+        frames = progress_bar(limited(source, max_frames, summary), total=min(known, default=None), unit="frame")
         try:
             images = remember(frames, waiting)
             found = map(detector, images) if source.live else detector.detect_stream(images, batch)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from exporters.parity import compare
 from exporters.report import TOLERANCES
@@ -26,6 +25,7 @@ from yolox_deploy.data.dataset import Dataset
 from yolox_deploy.evaluate import detect_all
 from yolox_deploy.evaluator import coco_evaluation
 from yolox_deploy.options import ModelOptions
+from yolox_deploy.progress import progress_bar
 from yolox_deploy.verification import choose_images, evenly
 
 from ..machine import describe_machine, warnings
@@ -76,7 +76,7 @@ def gather(task: Task, start: float) -> tuple[Comparison, list[WorstImage]]:
     peaks = measured_peaks(task.threads)
     speed = measure(task.contenders, timed, task.plan)
     loads, sweeps = list(speed.loads), dict[str, list[Throughput]]()
-    for contender in tqdm(task.contenders, unit="artifact", desc="throughput"):
+    for contender in progress_bar(task.contenders, unit="artifact", desc="throughput"):
         sweeps[contender.name] = []
         try:
             ways = sweep_throughput(contender, timed, machine.cores, batches_of(task.specs[contender.name]))
@@ -162,7 +162,7 @@ def measure_parity(
 ) -> dict[str, Any]:
     """The fields of a `ParityReport`, whether it passed, and what it says. source: where the images are from."""
     tolerance = BF16_TOLERANCE if precision == "bf16" else TOLERANCES[detector.spec.precision]
-    bar = tqdm(images, unit="image", desc=f"parity {name}")
+    bar = progress_bar(images, unit="image", desc=f"parity {name}")
     report = compare(standard.runtime, detector.runtime, images, tolerance, progress=lambda _: bar)
     report = replace(report, source=source)
     return {"passed": bool(report), "text": str(report), **asdict(report)}

@@ -15,11 +15,11 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from runtimes.load import model_file
 from runtimes.preprocess import Image
 from runtimes.spec import ModelSpec
+from yolox_deploy.progress import progress_bar
 
 from ..machine import Load, load_between, usage
 from ..stages import STAGES, StageTimes
@@ -113,7 +113,7 @@ def measure(contenders: Sequence[Contender], images: Sequence[Image], plan: Spee
     """Time one full batch of each contender, from images to boxes. Raises `UserError` where one does not run."""
     timings = {contender.name: Timing() for contender in contenders}
     loads, random = [], np.random.default_rng(plan.seed)
-    with tqdm(total=plan.launches * plan.rounds, unit="round", desc="timing") as bar:
+    with progress_bar(total=plan.launches * plan.rounds, unit="round", desc="timing") as bar:
         for _ in range(plan.launches):
             with ExitStack() as stack:
                 workers, runs = {}, {}

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from tqdm import tqdm
 
 from runtimes.errors import UserError
 from yolox_deploy.console import require, run
 from yolox_deploy.options import check_positive
+from yolox_deploy.progress import progress_bar
 
 from .exports import fill_disks, kill_exports
 from .moments import Outcome
@@ -79,7 +79,7 @@ def training_part(config: FaultsConfig, scratch: Path, notes: list[str]) -> list
 
 def bar(title: str) -> Any:
     def wrapped(items: Sequence[Any]) -> Iterable[Any]:
-        shown: Iterable[Any] = tqdm(items, unit="run", desc=title)
+        shown: Iterable[Any] = progress_bar(items, unit="run", desc=title)
         return shown
 
     return wrapped

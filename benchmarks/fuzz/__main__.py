@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from tqdm import tqdm
 
 from runtimes.errors import InvalidInput, UserError
 from runtimes.load import model_file
 from yolox_deploy.console import run
 from yolox_deploy.files import check_output_folder
 from yolox_deploy.options import check_positive
+from yolox_deploy.progress import progress_bar
 
 from .supervisor import FAULTS, Outcomes, run_cases
 from .worker import READ
@@ -75,7 +75,10 @@ def command(config: FuzzConfig) -> None:
 
 def fuzz(artifact: Path, config: FuzzConfig) -> Outcomes:
     """All damaged files of one artifact."""
-    with tempfile.TemporaryDirectory() as temporary, tqdm(total=config.files, unit="file", desc=artifact.name) as bar:
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        progress_bar(total=config.files, unit="file", desc=artifact.name) as bar,
+    ):
         root = (config.keep or Path(temporary)) / artifact.name
         folders = [root / str(index) for index in range(config.processes)]
         for folder in folders:

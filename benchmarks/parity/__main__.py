@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from tqdm import tqdm
 
 from runtimes.errors import InvalidInput
 from runtimes.json_file import json_text
@@ -25,6 +24,7 @@ from yolox_deploy.files import check_output_file, write_text
 from yolox_deploy.json_output import NotPassed
 from yolox_deploy.model_argument import ModelOption, find_model, one_model
 from yolox_deploy.options import Images, InputSize, Json, ModelOptions
+from yolox_deploy.progress import progress_bar
 from yolox_deploy.verification import GivenImages, given_images
 
 from ..reference import check_wanted, open_reference
@@ -105,7 +105,7 @@ def command(config: ParityConfig) -> dict[str, Any]:
     if config.images is None:
         print(f"note     compared on {len(given)} generated images; --images DIR with your own says more.")
     examined = []
-    for artifact in tqdm(artifacts, unit="artifact", disable=len(artifacts) < 2):
+    for artifact in progress_bar(artifacts, unit="artifact", disable=len(artifacts) < 2 or None):
         examined.append(examine(artifact, reference, given.images, config.skip_missing, config.foreign))
         print_checks(examined[-1])
     reference.close()

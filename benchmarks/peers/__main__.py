@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from tqdm import tqdm
 
 from runtimes.detections import Detections
 from runtimes.errors import InvalidInput, UserError
@@ -24,6 +23,7 @@ from runtimes.preprocess import Image
 from yolox_deploy.console import require, run
 from yolox_deploy.doctor import cpu
 from yolox_deploy.options import Images, Json, check_positive, check_thresholds
+from yolox_deploy.progress import progress_bar
 
 from ..baselines.numpy_pipeline import OFFICIAL, Rules
 from ..compare.contenders import check_names
@@ -81,7 +81,7 @@ def detect_all(
 ) -> tuple[dict[str, list[Detections]], list[str]]:
     """What each finds in the images, by its name; and a sentence for each peer that does not run."""
     found, absent = {}, []
-    for one in tqdm(contenders, unit="pipeline", desc="detecting"):
+    for one in progress_bar(contenders, unit="pipeline", desc="detecting"):
         try:
             with Worker(one.artifact, images, by_contract(one), one.program) as worker:
                 found[one.name] = worker.detect()

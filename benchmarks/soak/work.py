@@ -14,7 +14,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from exporters.matching import identical
 from runtimes.detections import Detections
@@ -23,6 +22,7 @@ from runtimes.errors import UserError
 from runtimes.load import load
 from runtimes.preprocess import Image
 from yolox_deploy.data.shapes import shapes_images
+from yolox_deploy.progress import progress_bar
 
 from .gauge import Gauge, Sample
 
@@ -96,7 +96,7 @@ def detect_many(artifact: Artifact, images: int, threads: int, show: bool) -> Ru
             return sum(not identical(detector(pictures[index]), expected[index]) for index in indices)
 
         gauge, samples, differ, start = Gauge(), list[Sample](), 0, time.perf_counter()
-        with tqdm(total=images, unit="image", desc=title, disable=not show) as bar:
+        with progress_bar(total=images, unit="image", desc=title, disable=not show or None) as bar:
             for first, end in pairwise(bounds):
                 differ += sum(pool.map(differing, [range(first + own, end, threads) for own in range(threads)]))
                 samples.append(gauge.sample(end))
@@ -123,7 +123,7 @@ def digest(found: Sequence[Detections]) -> str:
 def open_and_close(artifact: Artifact, cycles: int) -> Reopened:
     [picture], gauge = shapes_images(1), Gauge()
     samples, opened = list[Sample](), []
-    for cycle in tqdm(range(1, cycles + 1), unit="cycle", desc=f"{artifact.path.name}, open and close"):
+    for cycle in progress_bar(range(1, cycles + 1), unit="cycle", desc=f"{artifact.path.name}, open and close"):
         with artifact.open() as detector:
             detector(picture)
             opened.append(gauge.settled())

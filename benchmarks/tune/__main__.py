@@ -79,7 +79,8 @@ class TuneConfig:
     """int8: images like those that the model will see, a folder or a data set (DATA:SPLIT; unset, train). Unset, the
     training split of --data, else generated ones."""
     class_names: ClassNames = None
-    """Class names: "coco", or a text file with one name a line; unset, the checkpoint's."""
+    """Class names: "coco", a text file with one name a line, or the names themselves with commas between them; unset,
+    the checkpoint's."""
     preprocessing: Preprocessing | None = None
     """How the model was trained: official (BGR, 0..255) or legacy (release 0.0.1: RGB, ImageNet mean and std); unset,
     what the checkpoint says, else official."""

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from tqdm import tqdm
-
 from exporters.lock import only_here
 from exporters.torch_runtime import TorchRuntime
 from runtimes.errors import UserError
@@ -25,6 +23,7 @@ from yolox_deploy.data.dataset import Dataset
 from yolox_deploy.evaluate import evaluate
 from yolox_deploy.model.open import open_trained
 from yolox_deploy.model.trained_with import NetworkOptions
+from yolox_deploy.progress import progress_bar
 
 from ..compare.intervals import Interval
 from ..compare.process import Worker
@@ -108,7 +107,7 @@ class MachineLab:
         groups = [ways] if careful else [[way for way in ways if way.build == build] for build in builds]
         measure_group = self._latencies if self.aim == "latency" else self._throughputs
         found: dict[Way, Interval] = {}
-        for group in tqdm(groups, unit="build", desc="timing", leave=False):
+        for group in progress_bar(groups, unit="build", desc="timing", leave=False):
             try:
                 found |= measure_group(group, careful) if group else {}
             except UserError as error:
@@ -171,7 +170,7 @@ class MachineLab:
         """Export what was not asked for before."""
         files = {(build.size, build.target, _precision(build)) for build in builds} - self._asked
         self._asked |= files
-        for size, target, precision in tqdm(sorted(files), unit="export", desc="exporting", leave=False):
+        for size, target, precision in progress_bar(sorted(files), unit="export", desc="exporting", leave=False):
             config = export.ExportConfig(
                 weights=self.weights,
                 target=(target,),

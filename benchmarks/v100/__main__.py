@@ -13,8 +13,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from tqdm import tqdm
-
 from runtimes.errors import InvalidInput
 from runtimes.json_file import json_text
 from runtimes.preprocess import Image
@@ -29,6 +27,7 @@ from yolox_deploy.model.open import TrainedModel, describe
 from yolox_deploy.model.seeded import seeded_model
 from yolox_deploy.model.variants import VariantName
 from yolox_deploy.options import Json
+from yolox_deploy.progress import progress_bar
 
 from . import paper, trt
 from .gpu import Card
@@ -144,7 +143,7 @@ def measure_all(
 ) -> tuple[list[Row], dict[str, str]]:
     """The rows, and the SHA-256 of each model's checkpoint, or "seeded"."""
     rows, sources = [], {}
-    for name, path in tqdm(weights.items(), unit="model", desc=config.protocol):
+    for name, path in progress_bar(weights.items(), unit="model", desc=config.protocol):
         trained = open_model(name, path)
         if dataset is not None:
             check_classes(trained.spec, dataset)

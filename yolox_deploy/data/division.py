@@ -11,11 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from runtimes.errors import InvalidInput
 from runtimes.json_file import json_text
 from yolox_deploy.files import new_folder, write_text
+from yolox_deploy.progress import progress_bar
 
 from .coco import PREFIX
 from .dataset import Dataset, LabelledImage, check_trainable, lie_outside, training_labels
@@ -176,7 +175,7 @@ def _write_split(root: Path, split: str, dataset: Dataset) -> None:
     names = unique_names([image.path for image in dataset.images])
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for image, name in zip(tqdm(dataset.images, unit="image", desc=f"writing {split}"), names, strict=True):
+    for image, name in zip(progress_bar(dataset.images, unit="image", desc=f"writing {split}"), names, strict=True):
         _link(image.path, root / split / name)
         height, width = image.size
         images.append({"id": image.image_id, "file_name": name, "height": height, "width": width})

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from runtimes.cores import usable_cores
 from runtimes.errors import InvalidInput
 from runtimes.json_file import check_regular
+from yolox_deploy.progress import progress_bar
 
 from .dataset import Dataset, LabelledImage, labels_differ
 from .faults import Fault
@@ -43,7 +43,7 @@ def examine(paths: Sequence[Path]) -> dict[Path, ImageFile]:
     """Read every file, on all cores. Shows a progress bar."""
     unique = list(dict.fromkeys(paths))
     with ThreadPoolExecutor(usable_cores()) as pool:
-        found = tqdm(pool.map(examine_file, unique), total=len(unique), unit="image", desc="reading")
+        found = progress_bar(pool.map(examine_file, unique), total=len(unique), unit="image", desc="reading")
         return dict(zip(unique, found, strict=True))
 
 

@@ -13,13 +13,13 @@ from typing import overload
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from runtimes.cores import usable_cores
 from runtimes.errors import InvalidInput, MissingBackend, first_line
 from runtimes.json_file import check_regular
 from runtimes.preprocess import Image
 from yolox_deploy.console import say_once
+from yolox_deploy.progress import progress_bar
 
 from .jpeg import START as JPEG_START
 from .jpeg import decode_jpeg
@@ -143,7 +143,7 @@ def read_headers(paths: Sequence[Path]) -> list[Header]:
     some = [paths[start : start + HEADERS_AT_ONCE] for start in range(0, len(paths), HEADERS_AT_ONCE)]
     with (
         ThreadPoolExecutor(usable_cores()) as pool,
-        tqdm(total=len(paths), unit="image", desc="sizes", delay=1, disable=None) as bar,
+        progress_bar(total=len(paths), unit="image", desc="sizes", delay=1) as bar,
     ):
         found = []
         for headers in pool.map(lambda part: [_known_header(path) for path in part], some):

@@ -10,11 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from tqdm import tqdm
-
 from runtimes.cores import usable_cores
 from runtimes.errors import InvalidInput
 from yolox_deploy.console import say_once
+from yolox_deploy.progress import progress_bar
 
 from .dataset import Dataset, Splits, check_evaluable, check_inside
 from .faults import RULES, Fault
@@ -96,7 +95,7 @@ def unreadable(dataset: Dataset) -> list[Path]:
     """The images that cannot be read whole. Reads all of them, on all cores, and shows a progress bar on a terminal."""
     paths = list(dict.fromkeys(image.path for image in dataset.images))
     with ThreadPoolExecutor(usable_cores()) as pool:
-        found = tqdm(pool.map(_is_readable, paths), total=len(paths), unit="image", desc="reading", disable=None)
+        found = progress_bar(pool.map(_is_readable, paths), total=len(paths), unit="image", desc="reading")
         return [path for path, readable in zip(paths, found, strict=True) if not readable]
 
 

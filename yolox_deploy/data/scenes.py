@@ -17,13 +17,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import tyro
-from tqdm import tqdm
 
 from runtimes.errors import InvalidInput
 from runtimes.preprocess import Image
 from yolox_deploy.console import run
 from yolox_deploy.files import new_folder, write_text
 from yolox_deploy.options import check_positive
+from yolox_deploy.progress import progress_bar
 
 from .outlines import OUTLINES, Outline, turned
 from .painting import Random, add_clutter, background, paint, photographed
@@ -135,7 +135,7 @@ def _write_split(root: Path, split: str, numbers: Sequence[tuple[int, int, int]]
     (root / split).mkdir(parents=True)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for image_id, key in enumerate(tqdm(numbers, unit="image", desc=split), 1):
+    for image_id, key in enumerate(progress_bar(numbers, unit="image", desc=split), 1):
         made = scene(*key)
         name = f"{image_id:06}.jpg"
         jpeg = cv2.imencode(".jpg", made.image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]

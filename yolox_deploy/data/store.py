@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Literal, overload
 
 import numpy as np
-from tqdm import tqdm
 
 from runtimes.errors import InvalidInput
 from runtimes.preprocess import Image
 from yolox_deploy.files import replacing
+from yolox_deploy.progress import progress_bar
 
 from .augment import Sample, fit
 from .dataset import LabelledImage, training_labels
@@ -52,7 +52,7 @@ class SampleStore(Sequence[Sample]):
         room = limit_gib * GIB
         if cache == "none":
             return 0
-        for index in tqdm(range(len(self)), unit="image", desc=f"cache ({cache})"):
+        for index in progress_bar(range(len(self)), unit="image", desc=f"cache ({cache})"):
             file = folder / f"{self._key(index)}.npy"
             kept = _load(file) if cache == "disk" else None
             try:

@@ -9,11 +9,10 @@ from http.client import HTTPException, HTTPMessage
 from pathlib import Path
 from typing import IO
 
-from tqdm import tqdm
-
 from runtimes.errors import InvalidInput, UserError
 from runtimes.proof import sha256_file
 from yolox_deploy.json_output import DryRunEnd
+from yolox_deploy.progress import progress_bar
 
 from .safe_save import is_whole
 from .variants import VariantName
@@ -117,7 +116,9 @@ def fetch(url: str, part: Path) -> None:
         total = done + int(remaining) if remaining else None
         if (total or 0) > LARGEST:
             raise EOFError(f"the server offers {total} bytes, more than any official file has")
-        progress = tqdm(total=total, initial=done, unit="B", unit_scale=True, desc=part.name.removesuffix(".part"))
+        progress = progress_bar(
+            total=total, initial=done, unit="B", unit_scale=True, desc=part.name.removesuffix(".part")
+        )
         with part.open("ab" if done else "wb") as file, progress:
             while block := response.read(1 << 16):
                 file.write(block)

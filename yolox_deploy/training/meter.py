@@ -10,6 +10,7 @@ import torch
 from tqdm import tqdm
 
 from yolox_deploy.evaluator import points
+from yolox_deploy.progress import progress_bar
 
 from .loss import Losses
 from .state import Tally
@@ -35,8 +36,14 @@ class Meter:
     ) -> None:
         self.tally, self.images_per_step, self.device = tally, images_per_step, device
         self.last_step, self.ap = steps + steps_after, ap
-        self.bar = tqdm(
-            total=steps, initial=tally.steps, desc=title, unit="step", disable=quiet, leave=False, dynamic_ncols=True
+        self.bar = progress_bar(
+            total=steps,
+            initial=tally.steps,
+            desc=title,
+            unit="step",
+            disable=quiet or None,
+            leave=False,
+            dynamic_ncols=True,
         )
         self.before = time.perf_counter()
 
