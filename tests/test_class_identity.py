@@ -75,7 +75,11 @@ def commands(weights: Path, data: Path) -> dict[str, tuple[Command, list[str]]]:
     }
 
 
-@pytest.mark.parametrize("command", ["evaluate", "export", "tune", "compare"])
+def slowly(*commands: str) -> list[Any]:
+    return [pytest.param(command, marks=pytest.mark.slow) for command in commands]
+
+
+@pytest.mark.parametrize("command", ["evaluate", "export", *slowly("tune", "compare")])
 def test_classes_without_names_are_not_matched_by_order(
     command: str, unnamed: Path, names: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -91,7 +95,7 @@ def test_classes_without_names_are_not_matched_by_order(
     assert "warning" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["evaluate", "export", "tune", "compare"])
+@pytest.mark.parametrize("command", ["evaluate", "compare", *slowly("export", "tune")])
 def test_what_is_left_out_is_said_once_and_in_json(
     command: str, unnamed: Path, names: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

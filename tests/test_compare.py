@@ -61,6 +61,7 @@ class Page(HTMLParser):
             self.open.pop()
 
 
+@pytest.mark.slow
 def test_the_whole_command(scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """From a checkpoint: exports, compares, and writes everything. Two of three targets, for time."""
     arguments = ["--export", str(WEIGHTS), "--target", "onnx", "openvino", "--precision", "fp32"]

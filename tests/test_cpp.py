@@ -109,7 +109,9 @@ FORMS = {
 }
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "form", [form if form == "bytes, decoded" else pytest.param(form, marks=pytest.mark.slow) for form in FORMS]
+)
 def test_openvino_passes_the_kit(
     openvino_program: Path, seeded_nano: YOLOX, small_spec: ModelSpec, images: list[Image], tmp_path: Path, form: str
 ) -> None:
@@ -156,6 +158,7 @@ def test_images_give_what_the_detector_gives(openvino_program: Path, scenes_arti
     check_detections(openvino_program, scenes_artifact, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["nms", "topk"])
 def test_graphs_that_end_in_more(openvino_program: Path, tmp_path: Path, ending: str) -> None:
     changes = {"nms": GraphNMS(0.25, 0.65)} if ending == "nms" else {"topk": 100}

@@ -37,9 +37,9 @@ def test_the_spec_travels_inside(seeded_nano: YOLOX, single: ModelSpec, images: 
     [
         pytest.param({"batch": 4}, marks=pytest.mark.slow),
         pytest.param({"batch": None, "topk": 200}, marks=pytest.mark.slow),
-        {"batch": 2, "uint8_input": True},
+        pytest.param({"batch": 2, "uint8_input": True}, marks=pytest.mark.slow),
         pytest.param({"decoded": False}, marks=pytest.mark.slow),
-        {"nms": GraphNMS(0.01, 0.65), "batch": None},
+        pytest.param({"nms": GraphNMS(0.01, 0.65), "batch": None}, marks=pytest.mark.slow),
     ],
     ids=["batch 4", "topk any batch", "uint8", "raw", "nms any batch"],
 )
@@ -54,6 +54,7 @@ def test_every_option_is_proven(
         assert [len(found) for found in detector(images)] == [len(detector(image)) for image in images]
 
 
+@pytest.mark.slow
 def test_fp16_halves_the_weights(seeded_nano: YOLOX, single: ModelSpec, images: list[Image], tmp_path: Path) -> None:
     sizes = {}
     for precision in ("fp32", "fp16"):

@@ -61,9 +61,9 @@ def exported(
     ("change", "profile"),
     [
         ({}, (1, 1, 8)),
-        ({"batch": 1}, None),
+        pytest.param({"batch": 1}, None, marks=pytest.mark.slow),
         ({"precision": "fp16", "batch": 1}, None),
-        ({"topk": 100, "batch": 2}, None),
+        pytest.param({"topk": 100, "batch": 2}, None, marks=pytest.mark.slow),
     ],
     ids=str,
 )

@@ -24,6 +24,7 @@ def export_here(output: Path, classes: int) -> int:
     return export.main([*arguments, "--overwrite"])
 
 
+@pytest.mark.slow
 def test_exports_killed_between_the_two_renames_and_anywhere(tmp_path: Path) -> None:
     exports = Exports("ncnn", tmp_path / "out")
     assert export_here(exports.output, 3) == 0

@@ -331,8 +331,8 @@ def test_what_cannot_be_done_is_said_before_any_work(
     ("target", "missing", "says"),
     [
         ("openvino", "openvino", "pip install openvino"),
-        ("ncnn", "pnnx", "pip install pnnx"),
-        ("trt-rtx", "tensorrt_rtx", "pip install tensorrt-rtx-cu13"),
+        pytest.param("ncnn", "pnnx", "pip install pnnx", marks=pytest.mark.slow),
+        pytest.param("trt-rtx", "tensorrt_rtx", "pip install tensorrt-rtx-cu13", marks=pytest.mark.slow),
         ("trt", "tensorrt", "pip install tensorrt-cu13"),
         ("onnx", "onnxsim", "pip install onnxsim"),
     ],

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -109,9 +110,14 @@ def test_what_does_not_pass_is_written_before_it_exits_with_1(
 ) -> None:
     file = tmp_path / "parity.json"
     arguments = [str(tmp_path / "gone.onnx"), str(exported[0]), "--reference", str(WEIGHTS), "--input-size", "96", "96"]
-    assert parity.main([*arguments, "--json", str(file)]) == 1
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.heic").write_bytes(bytes(9))
+    cv2.imwrite(str(tmp_path / "images" / "a.png"), np.zeros((9, 9, 3), np.uint8))
+    assert parity.main([*arguments, "--images", str(tmp_path / "images"), "--json", str(file)]) == 1
     assert "1 of 2 artifacts are not proven" in capsys.readouterr().err
     found = json.loads(file.read_text())
+    [warning] = found["warnings"]
+    assert "left out: 1 file that is no image (.heic 1)" in warning
     assert found["passed"] is False and [one["passed"] for one in found["artifacts"]] == [False, True]
 
 

@@ -103,9 +103,9 @@ def test_other_files_are_no_checkpoints(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("target", ["onnx", "openvino", "ncnn"])
 def test_upper_case_models_are_what_they_are_in_lower_case(
-    target: str, little: Callable[[str], Artifact], images: list[Image], tmp_path: Path
+    target: str, single: Callable[[str], Artifact], images: list[Image], tmp_path: Path
 ) -> None:
-    folder = little(target).folder
+    folder = single(target).folder
     upper = tmp_path / "upper"
     upper.mkdir()
     shutil.copy(folder / "spec.json", upper)

@@ -291,6 +291,7 @@ def test_junit_is_what_ci_reads(
     assert "does not exist" in str(cases[-1].find("failure").get("message"))  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_a_missing_backend_fails_or_is_skipped(
     artifact: Artifact, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -59,7 +59,7 @@ def test_ap_is_kept(
         pytest.param("onnx", 4, (416, 416), marks=pytest.mark.slow),
         pytest.param("openvino", 4, (416, 416), marks=pytest.mark.slow),
         pytest.param("onnx", None, (384, 640), marks=pytest.mark.slow),
-        ("openvino", None, (384, 640)),
+        pytest.param("openvino", None, (384, 640), marks=pytest.mark.slow),
     ],
 )
 def test_batches_detect_the_same(

@@ -222,7 +222,7 @@ def test_other_processes_are_noticed() -> None:
     start = usage([])
     end = type(start)(start.clock + 10, start.busy + 12, start.stolen + 1, start.own + 8)
     load = load_between(start, end)
-    assert (load.others, load.stolen, load.seconds) == (pytest.approx(0.4), pytest.approx(0.1), 10)
+    assert (load.others, load.stolen, load.seconds) == (pytest.approx(0.4), pytest.approx(0.1), pytest.approx(10))
     assert warnings([Load(0.05, 0, 10)], 0.05) == []
     busy, stolen, drifted = warnings([Load(0.4, 0.1, 10), Load(0.2, 0.1, 10)], 0.3)
     assert "took 0.30 cores" in busy and "0.10 cores" in stolen and "30%" in drifted

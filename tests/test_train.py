@@ -115,7 +115,7 @@ def test_the_official_code_and_mmdetection_read_it(trained: Path, golden: Path, 
     assert read_checkpoint(tmp_path / "m.pth").class_names == ("blue", "red")
 
 
-@pytest.mark.parametrize("stop", [1, 4, 6])
+@pytest.mark.parametrize("stop", [pytest.param(1, marks=pytest.mark.slow), 4, pytest.param(6, marks=pytest.mark.slow)])
 def test_an_interrupted_training_goes_on_as_if_it_had_not_been(
     stop: int, squares: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,6 +150,7 @@ def test_the_same_seed_gives_the_same_weights_whatever_the_workers(
     )
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_with_the_doubled_batch(squares: Path, tmp_path: Path) -> None:
     """With batch-norm statistics as they are, which each process would otherwise take of its own images."""
     fixed = ["--freeze-norms", "--count-positives-globally", "--device", "cpu", "--epochs", "7"]
@@ -549,6 +550,7 @@ def test_more_epochs_before_the_first_step_are_the_longer_training(
         assert_same(found[name], expected[name])
 
 
+@pytest.mark.slow
 def test_patience_and_more_epochs(
     squares: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -640,7 +642,7 @@ def test_the_help_shows_the_recipe_of_the_model(capsys: pytest.CaptureFixture[st
     assert sizes == {"yolox-nano": True, "yolox-s": False}
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_signals_reach_workers_too(number: signal.Signals, squares: Path, tmp_path: Path) -> None:
     """Ctrl-C goes to the whole process group, a cluster's end too; what was learned is kept all the same."""
     arguments = ["--data", str(squares), "--output", str(tmp_path / "run"), *SMALL, *SHORT, "--epochs", "500"]

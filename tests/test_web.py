@@ -399,6 +399,7 @@ def test_what_is_refused_is_refused_before_anything_is_downloaded(
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.slow
 def test_files_of_others_are_not_lost(page: Path, tmp_path: Path) -> None:
     """Beside the page in its folders, and of a page's names in other artifacts."""
     output = tmp_path / "web"

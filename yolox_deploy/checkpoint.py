@@ -16,7 +16,7 @@ from runtimes.foreign import Preprocessing
 from runtimes.preprocess import Image
 from runtimes.spec import is_name
 
-from .console import require, run
+from .console import require, run, warn
 from .data.image_source import find_image_source
 from .data.images import ImageFiles
 from .files import check_output_file
@@ -134,7 +134,7 @@ def command(config: CheckpointConfig) -> dict[str, Any]:
     found = facts(checkpoint)
     print(describe(found))
     for note in checkpoint.notes:
-        print(f"warning: {note}", file=sys.stderr, flush=True)
+        warn(note)
     norms = None if images is None else check_images(checkpoint, images)
     if config.convert is not None and config.output is not None:
         save_checkpoint(checkpoint, config.output, config.convert)
@@ -151,7 +151,7 @@ def check_images(checkpoint: Checkpoint, images: Sequence[Image]) -> dict[str, A
     check = check_norms(found.model, found.spec, images, thorough=True)
     print(check.table())
     if not check:
-        print(f"warning: {checkpoint.path}: {check}.", file=sys.stderr, flush=True)
+        warn(f"{checkpoint.path}: {check}.")
     return check.to_json()
 
 

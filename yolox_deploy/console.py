@@ -45,25 +45,27 @@ def run(
 ) -> int:
     """Parse the arguments into a config, call the function, and turn what goes wrong into one sentence.
 
-    The function returns its result, which is written where the config's `json`, if it has one, says; or raises
-    `NotPassed` with it. defaults: makes the config's defaults from the arguments, where some depend on others. Returns
-    the exit code: 0, 1 for an error that a person can mend, 130 after Ctrl-C. Wrong arguments exit with 2.
+    The function returns its result, which is written where the config's `json`, if it has one, says, with all that was
+    warned of as "warnings"; or raises `NotPassed` with it. defaults: makes the config's defaults from the arguments,
+    where some depend on others. Returns the exit code: 0, 1 for an error that a person can mend, 130 after Ctrl-C.
+    Wrong arguments exit with 2.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     _said.clear()
+    _warnings.clear()
     try:
         config = parse(prog, config_type, arguments, *([defaults(arguments)] if defaults else []))
         with json_output(getattr(config, "json", None)) as write:
             try:
                 result = function(config)
             except NotPassed as failure:
-                write(failure.result)
+                write(with_warnings(failure.result))
                 raise
             except DryRunEnd as end:
                 print(f"dry run: {end}")
                 result = {"dry_run": True, "end": str(end)}
             if result is not None:
-                write(result)
+                write(with_warnings(result))
     except BrokenPipeError:  # whoever read our output has seen enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -76,7 +78,14 @@ def run(
     return 0
 
 
-_said: set[str] = set()  # by the command that runs
+# By the command that runs.
+_said: set[str] = set()
+_warnings: list[str] = []
+
+
+def with_warnings(result: dict[str, Any]) -> dict[str, Any]:
+    """The result with "warnings": its own, and each that was printed."""
+    return result | {"warnings": list(dict.fromkeys([*result.get("warnings", ()), *_warnings]))}
 
 
 def say_once(sentence: str) -> str:
@@ -88,7 +97,8 @@ def say_once(sentence: str) -> str:
 
 
 def warn(sentence: str) -> str:
-    """Print a warning to standard error, once in a command. Returns it."""
+    """Print a warning to standard error, once in a command, and keep it for `--json`. Returns it."""
+    _warnings.append(sentence)
     say_once(f"warning: {sentence}")
     return sentence
 

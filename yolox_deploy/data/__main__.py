@@ -12,7 +12,7 @@ import cv2
 import tyro
 
 from runtimes.errors import InvalidInput
-from yolox_deploy.console import require, run
+from yolox_deploy.console import require, run, warn
 from yolox_deploy.files import check_new_folder, check_output_folder, write_text
 from yolox_deploy.json_output import NotPassed
 from yolox_deploy.model.variants import VARIANTS, VariantName
@@ -114,7 +114,7 @@ def write_new(inspection: Inspection, folder: Path, fraction: float, seed: int) 
     """Divide what was inspected, write it, and say what was written."""
     division = divide(inspection.usable, inspection.files, fraction, seed)
     for warning in division.warnings:
-        print(f"warning: {warning}", file=sys.stderr, flush=True)
+        warn(warning)
     write_division(division, folder)
     counts = {name: len(dataset) for name, dataset in division.splits.items()}
     print(f"\n{folder}: {', '.join(f'{name} {count} images' for name, count in counts.items())}.")

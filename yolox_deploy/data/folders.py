@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtimes.errors import InvalidInput
-from yolox_deploy.console import say_once
+from yolox_deploy.console import warn
 
 from .images import images_among, is_image
 
@@ -131,7 +131,7 @@ def _labelled(sets: dict[str, FolderSet | None], root: Path) -> dict[str, Folder
     """The splits that have labels. One of images alone, such as a test split whose labels are kept back, is named."""
     for split, part in sets.items():
         if part is None:
-            say_once(f"{root}: left out: {split}, which has no labels.")
+            warn(f"{root}: left out: {split}, which has no labels.")
     return {split: part for split, part in sets.items() if part is not None}
 
 

@@ -18,7 +18,7 @@ from runtimes.cores import usable_cores
 from runtimes.errors import InvalidInput, MissingBackend, first_line
 from runtimes.json_file import check_regular
 from runtimes.preprocess import Image
-from yolox_deploy.console import say_once
+from yolox_deploy.console import warn
 from yolox_deploy.progress import progress_bar
 
 from .jpeg import START as JPEG_START
@@ -233,5 +233,5 @@ def find_images(source: str | Path) -> list[Path]:
         why = f"nothing fits the pattern{but}" if others else "it does not exist, or nothing fits the pattern"
         raise InvalidInput(f"{source} names no image: {why}.")
     if others:
-        say_once(f"{source}: left out: {describe_left_out(others)}.")
+        warn(f"{source}: left out: {describe_left_out(others)}.")
     return found

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from runtimes.cores import usable_cores
 from runtimes.errors import InvalidInput
-from yolox_deploy.console import say_once
+from yolox_deploy.console import warn
 from yolox_deploy.progress import progress_bar
 
 from .dataset import Dataset, Splits, check_evaluable, check_inside
@@ -64,7 +64,7 @@ def _refuse(dataset: Dataset, path: Path) -> Dataset:
         others = f"; `yolox-deploy data {path}` lists {len(refused) - 1} more, at least" if len(refused) > 1 else ""
         raise InvalidInput(f"{str(refused[0]).removesuffix('.')}{others}.")
     for sentence in warnings_of(dataset, path):
-        say_once(sentence)
+        warn(sentence)
     return dataset
 
 

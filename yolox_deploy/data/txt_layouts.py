@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path, PureWindowsPath
 
 from runtimes.errors import InvalidInput, UserError
-from yolox_deploy.console import say_once
+from yolox_deploy.console import warn
 from yolox_deploy.files import read_text
 
 from .dataset import Splits
@@ -29,7 +29,7 @@ def yaml_layouts(root: Path) -> list[Layout]:
     files = [file for file in sorted([*root.glob("*.yaml"), *root.glob("*.yml")]) if _describes(file)]
     for file in files:
         if other := _other_classes(root, read_yaml(file).names):
-            say_once(f"{file}: its class names are taken; those of {other} are others.")
+            warn(f"{file}: its class names are taken; those of {other} are others.")
     return [Layout(f"YOLO's {file.name}", file, yolo_splits(file)) for file in files]
 
 

@@ -13,7 +13,7 @@ from runtimes.errors import InvalidInput
 from runtimes.foreign import PREPROCESSING, Preprocessing
 from runtimes.preprocess import Image
 from runtimes.spec import ModelSpec
-from yolox_deploy.console import say_once
+from yolox_deploy.console import say_once, warn
 from yolox_deploy.options import ModelOptions, check_same_names, default_class_names, read_class_names
 
 from .checkpoint import Checkpoint, read_checkpoint
@@ -43,10 +43,11 @@ class TrainedModel:
         return self if check else replace(self, notes=(*self.notes, f"{self.source}: {check}."))
 
     def say(self) -> None:
-        """Print to standard error what was assumed, and the notes, a line each; in one process, each line once."""
-        assumed = [f"assumed, since {self.source} does not say: {self.assumed}"] if self.assumed else []
-        for line in (*assumed, *(f"warning: {note}" for note in self.notes)):
-            say_once(line)
+        """Print to standard error what was assumed, and warn of the notes; in one command, each line once."""
+        if self.assumed:
+            say_once(f"assumed, since {self.source} does not say: {self.assumed}")
+        for note in self.notes:
+            warn(note)
 
 
 def describe(
