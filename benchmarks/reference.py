@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtimes.errors import InvalidInput, UserError
-from runtimes.load import is_checkpoint
+from runtimes.load import is_checkpoint, load
 from runtimes.preprocess import Image
 from runtimes.runtime import Runtime
 from yolox_deploy.console import require
@@ -20,36 +20,34 @@ from yolox_deploy.options import ForeignOptions, ModelOptions, open_artifact, th
 
 def check_wanted(foreign: ForeignOptions, models: Sequence[Path]) -> None:
     """Raise `InvalidInput` where options are given for files without a spec, and all models carry one of their own."""
-    if not foreign.given or any(map(is_checkpoint, models)):
-        return
-    for path in models:
-        try:
-            if third_party_options(path, foreign):
-                return
-        except (UserError, OSError):  # which is said where this model has its turn
-            return
-    raise InvalidInput(
-        "--preprocessing, --class-names and --spec are for files without a spec, and all of these carry one: leave them"
-        " out."
-    )
+    given = foreign.given or foreign.input_size is not None
+    if given and not any(map(is_checkpoint, models)) and all(map(carries_spec, models)):
+        raise InvalidInput(
+            "--preprocessing, --class-names, --input-size and --spec are for files without a spec, and all of these"
+            " carry one: leave them out."
+        )
 
 
-def open_reference(
-    path: Path, foreign: ModelOptions, input_size: tuple[int, int] | None = None, images: Sequence[Image] = ()
-) -> Runtime:
+def carries_spec(path: Path) -> bool:
+    """Whether an artifact can be loaded without options that say what it is."""
+    try:
+        load(path).close()
+    except (UserError, OSError):  # which is said where this model has its turn
+        return False
+    return True
+
+
+def open_reference(path: Path, foreign: ModelOptions, images: Sequence[Image] = ()) -> Runtime:
     """A runtime of any batch for a checkpoint or an artifact.
 
-    foreign: what the file itself does not say. input_size: (height, width), of checkpoints only. images: on which the
-    batch norms of a checkpoint are checked. Raises `InvalidInput` for an artifact with NMS or TopK in the graph, which
-    hides the anchors that it drops.
+    foreign: what the file itself does not say. images: on which the batch norms of a checkpoint are checked. Raises
+    `InvalidInput` for an artifact with NMS or TopK in the graph, which hides the anchors that it drops.
     """
     if is_checkpoint(path):
         require("torch")
         from yolox_deploy.model.open import open_checkpoint
 
-        return open_checkpoint(path, foreign, input_size, "cpu", None, images)
-    if input_size is not None:
-        raise InvalidInput("--input-size is for checkpoints; an artifact has its own.")
+        return open_checkpoint(path, foreign, foreign.input_size, "cpu", None, images)
     foreign.network.refuse_for(path)
     given = foreign if third_party_options(path, foreign) else ForeignOptions()
     runtime = open_artifact(path, given, 1.0, None, None).runtime

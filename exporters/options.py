@@ -15,9 +15,9 @@ class GraphOptions:
     """What the graph takes and gives."""
 
     decode: bool = True
-    """Boxes are decoded in the graph (ncnn: never). --no-decode leaves them raw, the official exporter's default."""
+    """Decode boxes in the graph (ncnn: never). --no-decode leaves them raw, as the official exporter does."""
     uint8_input: bool = True
-    """Images are (N, H, W, 3) uint8 (ncnn: never). With --no-uint8-input, (N, 3, H, W) float, as in official files."""
+    """Take images as (N, H, W, 3) uint8 (ncnn: never). --no-uint8-input takes (N, 3, H, W) float, as official files."""
     nms: bool = False
     """Non-maximum suppression in the graph: the output becomes (M, 7) rows of image, box, confidence, class."""
     nms_score_threshold: float = 0.25
@@ -35,7 +35,7 @@ class TensorRTOptions:
     """For the targets trt and trt-rtx: how an engine is built."""
 
     build: bool = True
-    """The engine is built. --no-build writes the TensorRT-ready ONNX file instead, for building elsewhere."""
+    """Build the engine. --no-build writes the TensorRT-ready ONNX file instead, for building elsewhere."""
     batch_profile: tuple[int, int, int] = (1, 1, 8)
     """Where the batch is free: smallest, most usual and largest batch of the engine."""
     optimization_level: int | None = None

@@ -85,7 +85,10 @@ def _class_names(path: Path, given: Sequence[str] | None, graph: Graph) -> tuple
     found = next(iter(own.values()), None)
     if given is None:
         if found is None:
-            raise InvalidInput(f'{path} does not name its classes: say them with --class-names (a file, or "coco").')
+            raise InvalidInput(
+                f"{path} does not name its classes: say them with --class-names: coco, a text file with one name a"
+                " line, or the names with commas between them."
+            )
         if any(names != found for names in own.values()):
             raise InvalidInput(f"{path} names its classes in two ways, in {' and '.join(own)}: say --class-names.")
         return found

@@ -142,8 +142,10 @@ def model_file(artifact: str | Path) -> Path:
         # An engine lies beside what it was built from.
         found = [file for file in found if file.suffix.lower() != ".onnx"] or found
         if len(found) != 1:
-            inside = not found and any(path.glob("*/spec.json"))
-            what = f"name the artifacts in it: {path}/*" if inside else f"give the file itself ({known})"
+            inside = sorted(file.parent.name for file in path.glob("*/spec.json")) if not found else []
+            what = (
+                f"name one of the artifacts in it: {', '.join(inside)}" if inside else f"name the file itself ({known})"
+            )
             raise InvalidInput(f"{path} holds {len(found)} model files, not one; {what}.")
         return found[0]
     if not path.exists():

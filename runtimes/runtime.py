@@ -148,8 +148,9 @@ def one_spec(own: ModelSpec | None, given: ModelSpec | None, path: str | Path) -
     spec = own or given
     if spec is None:
         raise MissingSpec(
-            f"{path} carries no spec (another exporter wrote it): say how it was trained with --preprocessing and"
-            " --class-names, or give --spec FILE; in Python, load(path, spec=foreign_spec(...))."
+            f"{path} carries no spec (another exporter wrote it): say how it was trained with --preprocessing"
+            " official (or legacy) and, unless it names its classes, --class-names coco, FILE or NAMES; or give --spec"
+            " FILE; in Python, load(path, spec=foreign_spec(...))."
         )
     return spec
 

@@ -263,3 +263,32 @@ def test_drawing_leaves_the_image_and_takes_any_box() -> None:
     picture = draw(image, found, ("cat", "dog", "owl"))
     assert (image == 50).all()
     assert (picture[20, 12:38] != 50).any()
+
+
+@pytest.mark.parametrize("option", ["--every", "--max-frames"])
+def test_options_of_videos_are_refused_for_images(
+    option: str, artifact: Artifact, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(artifact.folder), str(folder), "--output", str(tmp_path / "out"), option, "2"]
+    assert detect.main(arguments) == 1
+    assert option in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_an_earlier_run_in_the_folder_is_warned_of(
+    artifact: Artifact, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(artifact, folder, tmp_path / "out")
+    assert "earlier run" not in capsys.readouterr().err
+    run(artifact, folder / "000.png", tmp_path / "out")
+    assert f"{tmp_path / 'out'} holds an earlier run's pictures" in capsys.readouterr().err
+
+
+def test_where_the_images_are_is_said(
+    artifact: Artifact, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "set" / "train").mkdir(parents=True)
+    (folder / "000.png").rename(tmp_path / "set" / "train" / "0.png")
+    assert detect.main([str(artifact.folder), str(tmp_path / "set"), "--output", str(tmp_path / "out")]) == 1
+    assert f"there are some in {tmp_path / 'set' / 'train'}" in capsys.readouterr().err
+    assert detect.main([str(artifact.folder.parent), str(folder), "--output", str(tmp_path / "out")]) == 1
+    assert f"name one of the artifacts in it: {artifact.folder.name}" in capsys.readouterr().err

@@ -166,6 +166,7 @@ def test_the_model_is_the_first_argument_or_an_option(
     for words in places:
         shutil.rmtree(here / "kit", ignore_errors=True)
         shutil.rmtree(here / "serving", ignore_errors=True)
+        shutil.rmtree(here / "detections", ignore_errors=True)
         assert main([*words, "--json", "result.json"]) == 0, words
         assert capsys.readouterr().err.count("its best.pth is taken") == (model == "training")
         results.append(json.loads((here / "result.json").read_text()))

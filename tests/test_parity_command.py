@@ -15,6 +15,9 @@ import pytest
 import torch
 from onnx import helper, numpy_helper
 
+from benchmarks.compare import __main__ as compare
+from benchmarks.diverge import __main__ as diverge
+from benchmarks.kit import __main__ as kit
 from benchmarks.parity import __main__ as parity
 from benchmarks.parity.checks import FIGURES, Check, Examined, check_figures, check_spec, difference, report_notes
 from benchmarks.parity.junit import junit_xml
@@ -270,7 +273,7 @@ def test_junit_is_what_ci_reads(
     path, xml = planted(shuffled_names), tmp_path / "reports" / "parity.xml"
     code, last = run(artifact.folder, path, tmp_path / "nothing", "--junit", xml, "--json", tmp_path / "all.json")
     assert code == 1
-    assert json.loads((tmp_path / "all.json").read_text()) == last
+    assert json.loads((tmp_path / "all.json").read_text()) == last | {"warnings": []}
     root = ET.parse(xml).getroot()
     assert root.tag == "testsuites"
     assert [suite.get("name") for suite in root] == [str(artifact.folder), str(path), str(tmp_path / "nothing")]
@@ -324,7 +327,11 @@ def test_an_artifact_of_another_shape_is_told_by_its_spec(
     assert "generated images" in out[0]
     last = json.loads(out[-1])
     assert results(last) == {"load": "passed", "spec": "failed", **dict.fromkeys(FIGURES, "skipped")}
-    assert message(last, "spec") == "input_size is (256, 320), not (416, 416)"
+    assert message(last, "spec").startswith("input_size is (256, 320), not (416, 416)")
+    advice = message(last, "spec").split(" with ")[1].split()
+    assert parity.main([str(artifact.folder), "--reference", str(checkpoint), *advice]) in (0, 1)
+    last = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert results(last)["spec"] == "passed" and "skipped" not in results(last)["tensors"]
 
 
 def test_an_artifact_can_be_the_reference(
@@ -334,7 +341,7 @@ def test_an_artifact_can_be_the_reference(
     assert parity.main([str(artifact.folder), "--reference", str(artifact.model), *images]) == 0
     assert parity.main([str(planted(one_percent)), "--reference", str(artifact.model), *images]) == 1
     assert parity.main([str(artifact.folder), "--reference", str(artifact.model), "--input-size", "64", "64"]) == 1
-    assert "--input-size is for checkpoints" in capsys.readouterr().err
+    assert "--input-size and --spec are for files without a spec" in capsys.readouterr().err
 
 
 class Doubling:
@@ -370,3 +377,20 @@ def test_nothing_to_compare(checkpoint: Path, tmp_path: Path, capsys: pytest.Cap
     assert "name the artifacts" in capsys.readouterr().err
     assert parity.main(["a", "--reference", str(checkpoint), "--junit", str(tmp_path)]) == 1
     assert "is a folder, not a file" in capsys.readouterr().err
+
+
+def test_a_third_party_file_of_any_size(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """NCNN's files do not say what they take: of every command that runs them, --input-size says it."""
+    file, weights = shared / "cases" / "files" / "ncnn_focus_legacy.param", shared / "weights" / "yolox_nano.pth"
+    write_images(tmp_path / "images", 1)
+    options = ["--preprocessing", "legacy", "--class-names", "coco", "--input-size", "416", "416"]
+    parity.main([str(file), "--reference", str(weights), "--images", str(tmp_path / "images"), *options, "--json", "-"])
+    checks = results(json.loads(capsys.readouterr().out))
+    assert checks["load"] == checks["spec"] == checks["run"] == "passed"
+    image = str(next((tmp_path / "images").iterdir()))
+    assert diverge.main([str(weights), str(file), "--image", image, *options]) == 1
+    assert "compare it by `parity`" in capsys.readouterr().err
+    assert kit.main([str(file), *options, "--output", str(tmp_path / "kit")]) == 0
+    assert compare.main([str(file), "--reference", str(weights), *options, "--dry-run"]) == 0
+    assert parity.main([str(file)]) == 1
+    assert "--reference" in capsys.readouterr().err

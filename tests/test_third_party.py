@@ -258,8 +258,8 @@ def test_a_free_input_size_is_given(
     onnx.save(model, tmp_path / "m.onnx")
     with pytest.raises(InvalidInput, match="--input-size"):
         foreign_spec(tmp_path / "m.onnx", COCO_CLASS_NAMES, "official")
-    options = ForeignOptions(preprocessing="official", class_names="coco")
-    with open_artifact(tmp_path / "m.onnx", options, 0.3, None, 1, 1, (416, 416)) as detector:
+    options = ForeignOptions(preprocessing="official", class_names="coco", input_size=(416, 416))
+    with open_artifact(tmp_path / "m.onnx", options, 0.3, None, 1) as detector:
         assert same(detector(pictures), expected)
         assert same(list(detector.detect_stream(pictures, 4)), expected)
     with pytest.raises(InvalidInput, match="416x416 and no other"):

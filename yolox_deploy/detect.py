@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -26,9 +25,9 @@ from .frames import FrameSource, VideoFile
 from .gallery import PAGE, Gallery, check_room, show, writing_gallery
 from .json_output import NotPassed
 from .model_argument import FirstModel, ModelOption, find_artifact, model_and_other
-from .options import ForeignOptions, InputSize, Json, check_positive, check_thresholds, open_artifact
+from .options import ForeignOptions, Json, check_positive, check_thresholds, open_artifact
 from .progress import progress_bar
-from .results import Results, writing_results
+from .results import Results, plan_pictures, writing_results
 from .sources import Source, find_source, quiet_opencv
 from .streams import RECONNECT, FrameGrabber
 from .video import VideoSummary, detect_video
@@ -69,7 +68,7 @@ class DetectConfig:
     """Stop a video, stream or camera after it was detected in so many frames; Ctrl-C stops it too, and what was seen is
     kept."""
     every: int = 1
-    """Detect in each so-many-th frame of a video, stream or camera."""
+    """Detect in every N-th frame of a video, stream or camera."""
     reconnect: float = RECONNECT
     """Seconds without a frame after which a stream or camera is given up; until then it is connected again when it
     breaks. 0 never connects again, inf never gives up."""
@@ -78,8 +77,6 @@ class DetectConfig:
     json: Json = None
     """File for a summary as JSON, {"detections", "images", "left_out", "output", "video", "warnings"}; "-" is standard
     output, which then holds nothing else."""
-    input_size: InputSize = None
-    """Height and width of the network input, of a third-party file that takes any size."""
     foreign: Annotated[ForeignOptions, tyro.conf.arg(name="third-party files")] = field(default_factory=ForeignOptions)
 
 
@@ -94,6 +91,8 @@ def command(config: DetectConfig) -> dict[str, Any]:
     check_output_folder(config.output, "--output")
     with quiet_opencv():
         found = find_source(source)
+        if found.kind == "images" and (config.every > 1 or config.max_frames is not None):
+            raise InvalidInput(f"--every and --max-frames are for videos, streams and cameras; {source} names images.")
         pictures = plan_pictures(images_of(found), config.output) if found.kind == "images" else {}
         return detect(config, artifact, found, pictures)
 
@@ -104,6 +103,10 @@ def detect(config: DetectConfig, artifact: str, source: Source, pictures: dict[P
         check_room(config.output, pictures.values())
     video = None if pictures else video_path(config.output, source)
     notes = [warn(source.note)] if source.note else []
+    if (config.output / "detections.json").exists():
+        notes.append(
+            warn(f"{config.output} holds an earlier run's pictures, which stay where they are not written again.")
+        )
     streams = config.streams or (1 if source.kind == "live" else None)
     with open_artifact(
         find_artifact(artifact),
@@ -112,7 +115,6 @@ def detect(config: DetectConfig, artifact: str, source: Source, pictures: dict[P
         config.nms_threshold,
         config.threads,
         streams,
-        config.input_size,
     ) as detector:
         notes += [warn(warning) for warning in detector.warnings]
         frames = open_frames(config, source)
@@ -185,20 +187,6 @@ def open_gallery(
     """The page of --show."""
     title = f"{detector.spec.name}: {source.name}"
     return writing_gallery(config.output, title, detector.spec.class_names, detector.score_threshold, video)
-
-
-def plan_pictures(paths: Sequence[Path], output: Path) -> dict[Path, Path]:
-    """Where the picture of each image goes: below `output` as the images lie below their common folder.
-
-    Raises `InvalidInput` where one would replace an image.
-    """
-    root = Path(os.path.commonpath([path.parent.absolute() for path in paths]))
-    pictures = {path: output / path.absolute().relative_to(root) for path in paths}
-    images = {path.resolve(): path for path in paths}
-    for picture in pictures.values():
-        if (image := images.get(picture.resolve())) is not None:
-            raise InvalidInput(f"a picture would replace {image} itself; choose another --output.")
-    return pictures
 
 
 def detect_images(

@@ -23,9 +23,14 @@ from .data.open import open_evaluable
 from .evaluator import CocoFigures, class_table, coco_evaluation
 from .files import check_output_file
 from .model_argument import FirstModel, ModelOption, find_model, one_model
-from .options import InputSize, Json, ModelOptions, check_positive, check_thresholds, open_artifact
+from .options import Json, ModelOptions, check_positive, check_thresholds, open_artifact
 from .progress import progress_bar
 from .results import write_results
+
+NO_AP = 0.001
+NO_AP_ADVICE = (
+    "AP is next to nothing: see whether --preprocessing, --class-names and the data are those of the training."
+)
 
 TYPE_NEXT = "yolox-deploy evaluate MODEL --data PATH, with an artifact, a checkpoint or a variant's name"
 
@@ -42,15 +47,14 @@ class EvaluateConfig:
     weights: ModelOption = ()
     """The same as MODEL."""
     data: Path
-    """Data set: a COCO or Pascal VOC folder, or a folder or YAML in YOLO's layout."""
+    """Data set in a layout of COCO, Pascal VOC, YOLO, Darknet, labelImg, CVAT, Label Studio or Roboflow: its folder, or
+    the file that describes it."""
     split: str | None = None
     """Split of the data to measure on; unset, the only one, val or test."""
     score_threshold: float = 0.001
     """Detections below it are not counted."""
     nms_threshold: float | None = None
     """IoU over which two boxes of a class are one; unset, 0.65."""
-    input_size: InputSize = None
-    """Height and width of the network input; of checkpoints, and of third-party files that take any size."""
     batch: int = 1
     """Images at a time, where the model takes any number."""
     threads: int | None = None
@@ -120,14 +124,13 @@ def open_model(config: EvaluateConfig, model: Path, images: Sequence[Image] = ()
             config.nms_threshold,
             config.threads,
             config.streams,
-            config.input_size,
         )
     if config.streams is not None:
         raise InvalidInput("--streams is for artifacts.")
     require("torch")
     from .model.open import open_checkpoint
 
-    runtime = open_checkpoint(model, config.foreign, config.input_size, config.device, config.threads, images)
+    runtime = open_checkpoint(model, config.foreign, config.foreign.input_size, config.device, config.threads, images)
     detector = Detector(runtime, config.score_threshold, config.nms_threshold)
     detector.warnings = runtime.notes
     return detector
@@ -148,6 +151,8 @@ def command(config: EvaluateConfig) -> dict[str, Any]:
         categories = match_categories(detector.spec, dataset)
         found = detect_all(detector, dataset, config.batch)
     evaluation = coco_evaluation(dataset, found, categories)
+    if 0 <= evaluation.figures.AP < NO_AP:
+        warnings = (*warnings, warn(NO_AP_ADVICE))
     print(f"{evaluation.figures}\nAP and AR in points, 0 to 100, on {len(dataset)} images of {dataset.source}")
     if config.per_class:
         print(class_table(evaluation.classes))

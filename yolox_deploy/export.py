@@ -71,7 +71,7 @@ class ExportConfig:
     """int8: images like those that the model will see, a folder or a data set (DATA:SPLIT; unset, train); at most 128
     are used. Unset, the training split of --data, else --verify-images, else generated ones."""
     data: Path | None = None
-    """Measure the AP of every artifact, and of the checkpoint, on this data set: COCO, Pascal VOC or YOLO's layout."""
+    """Measure the AP of every artifact, and of the checkpoint, on this data set (see `evaluate`)."""
     split: str | None = None
     """Split of --data to measure on; unset, the only one, val or test."""
     max_ap_drop: float | None = None

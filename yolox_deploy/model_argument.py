@@ -133,6 +133,8 @@ def checkpoint_file(path: Path, quiet: bool = False) -> Path:
     if path.suffix.lower() in (".yaml", ".yml", ".json"):
         raise InvalidInput(f"{path} is no checkpoint; a data set is named by --data. {KNOWN}")
     if not is_checkpoint(path):
+        if path.suffix.lower() == ".bin":
+            raise InvalidInput(f"{path} holds weights alone: name the .xml or .param file beside it.")
         raise InvalidInput(f"{path} is neither a checkpoint nor one of {', '.join(VARIANTS)}.")
     return path
 

@@ -47,6 +47,8 @@ class ForeignOptions:
     those in the file, if it has any."""
     sigmoid: bool = False
     """The scores of such a model come as logits: make probabilities of them."""
+    input_size: InputSize = None
+    """Height and width of the network input, of a third-party file that takes any size, as all of NCNN do."""
 
     @property
     def given(self) -> bool:
@@ -57,6 +59,9 @@ class ForeignOptions:
 class ModelOptions(ForeignOptions):
     """For model files that carry no spec (ONNX, OpenVINO, NCNN), and for checkpoints."""
 
+    input_size: InputSize = None
+    """Height and width of the network input, of a checkpoint (unset, its own), or of a third-party file that takes any
+    size, as all of NCNN do."""
     network: Annotated[NetworkOptions, tyro.conf.arg(name="checkpoint")] = field(default_factory=NetworkOptions)
 
     @property
@@ -129,19 +134,18 @@ def open_artifact(
     nms_threshold: float | None,
     threads: int | None,
     streams: int | None = 1,
-    input_size: tuple[int, int] | None = None,
 ) -> Detector:
     """Load an artifact; for a third-party file, with the spec that the options describe.
 
-    streams: None for many images. input_size: (height, width), of a third-party file that takes any. With NMS in the
-    graph of a third-party file, the score threshold is at least its own, and `Detector.warnings` says what is lost.
+    streams: None for many images. With NMS in the graph of a third-party file, the score threshold is at least its own,
+    and `Detector.warnings` says what is lost.
     """
     path = model_file(artifact)
-    if input_size is not None and not foreign.given:
+    if foreign.input_size is not None and not foreign.given:
         raise InvalidInput(
             "--input-size is for checkpoints, and for third-party files that take any size; an artifact has its own."
         )
-    spec = _foreign(path, foreign, input_size) if foreign.given else None
+    spec = _foreign(path, foreign) if foreign.given else None
     options: dict[str, Any] = {} if threads is None else {"threads": threads}
     if foreign.sigmoid:
         options["sigmoid"] = True
@@ -164,9 +168,7 @@ def _about_nms(name: str, nms: GraphNMS) -> str:
     return f"{name} has NMS inside, from {score} on, at {overlap}: what its graph drops is not counted in AP either."
 
 
-def third_party_options(
-    artifact: Path, foreign: ForeignOptions, input_size: tuple[int, int] | None = None
-) -> dict[str, Any]:
+def third_party_options(artifact: Path, foreign: ForeignOptions) -> dict[str, Any]:
     """What `runtimes.load` is to be told of an artifact by these options: nothing where it carries a spec of its own.
 
     Raises `InvalidInput` as `open_artifact`.
@@ -177,7 +179,7 @@ def third_party_options(
         load(artifact).close()
     except MissingSpec:
         sigmoid = {"sigmoid": True} if foreign.sigmoid else {}
-        return {"spec": _foreign(model_file(artifact), foreign, input_size), **sigmoid}
+        return {"spec": _foreign(model_file(artifact), foreign), **sigmoid}
     return {}
 
 
@@ -186,9 +188,9 @@ def streams_for(cores: int) -> int:
     return cores // math.ceil(cores / MOST_STREAMS)
 
 
-def _foreign(path: Path, options: ForeignOptions, input_size: tuple[int, int] | None) -> ModelSpec:
+def _foreign(path: Path, options: ForeignOptions) -> ModelSpec:
     if options.spec is not None:
-        if options.preprocessing is not None or options.class_names is not None or input_size is not None:
+        if any(value is not None for value in (options.preprocessing, options.class_names, options.input_size)):
             raise InvalidInput("--spec says it all: leave out --preprocessing, --class-names and --input-size.")
         return ModelSpec.read(options.spec)
     if options.preprocessing is None:
@@ -196,7 +198,7 @@ def _foreign(path: Path, options: ForeignOptions, input_size: tuple[int, int] | 
             "a file without a spec needs --preprocessing official or legacy too (or a spec file: --spec FILE)."
         )
     names, ids = (None, ()) if options.class_names is None else read_class_names(options.class_names)
-    return foreign_spec(path, names, options.preprocessing, ids, input_size)
+    return foreign_spec(path, names, options.preprocessing, ids, options.input_size)
 
 
 def check_positive(**numbers: int | None) -> None:

@@ -1,8 +1,9 @@
-"""Detections in COCO's results format."""
+"""What detect writes: detections in COCO's results format, and where pictures go."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from io import FileIO
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from runtimes.detections import Detections
+from runtimes.errors import InvalidInput
 from runtimes.json_file import json_text
 
 from .files import replacing
@@ -142,3 +144,17 @@ def writing_kept(path: Path, start: str, end: str) -> Iterator[KeptFile]:
             raise failure
     finally:
         del failure  # whose traceback holds this frame: no circle that keeps all of them
+
+
+def plan_pictures(paths: Sequence[Path], output: Path) -> dict[Path, Path]:
+    """Where the picture of each image goes: below `output` as the images lie below their common folder.
+
+    Raises `InvalidInput` where one would replace an image.
+    """
+    root = Path(os.path.commonpath([path.parent.absolute() for path in paths]))
+    pictures = {path: output / path.absolute().relative_to(root) for path in paths}
+    images = {path.resolve(): path for path in paths}
+    for picture in pictures.values():
+        if (image := images.get(picture.resolve())) is not None:
+            raise InvalidInput(f"a picture would replace {image} itself; choose another --output.")
+    return pictures

@@ -44,7 +44,8 @@ class TrainConfig:
     """What to train: a checkpoint to start from (official, mmdetection's, of `train`), the folder of a training (its
     best.pth), or a variant's name, which starts from random weights without --pretrained."""
     data: Path
-    """Data set: a COCO or Pascal VOC folder, or a folder or YAML in YOLO's layout."""
+    """Data set in a layout of COCO, Pascal VOC, YOLO, Darknet, labelImg, CVAT, Label Studio or Roboflow: its folder, or
+    the file that describes it."""
     model: Annotated[VariantName, VARIANT] = "yolox-s"
     """Which YOLOX: yolox-nano, -tiny, -s, -m, -l, -x or -darknet53; with a checkpoint, the file's own."""
     weights: Path | None = None

@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import tyro
 
 from runtimes.errors import InvalidInput
+from runtimes.spec import ModelSpec
 from yolox_deploy.console import require, run
 from yolox_deploy.data.dataset import Dataset
 from yolox_deploy.data.image_source import find_image_source
@@ -48,7 +49,7 @@ class CompareConfig:
     weights: ModelOption = ()
     """The same as --reference."""
     data: Path | None = None
-    """Labelled images to measure AP on: COCO, Pascal VOC or YOLO's layout."""
+    """Labelled images to measure AP on: a data set (see `evaluate`)."""
     split: str | None = None
     """Split of --data; unset, the only one, val or test."""
     images: Images = None
@@ -141,6 +142,7 @@ def command(config: CompareConfig) -> dict[str, Any]:
     contenders = contenders_of(arguments, config.threads, config.bf16, config.foreign)
     baseline = baseline_of([contender.name for contender in contenders], config.baseline)
     specs = read_specs(contenders, dataset)
+    check_size(config.foreign.input_size, specs[baseline])
     task = Task(
         contenders=contenders,
         specs=specs,
@@ -165,6 +167,13 @@ def command(config: CompareConfig) -> dict[str, Any]:
     return asdict(found)
 
 
+def check_size(asked: tuple[int, int] | None, spec: ModelSpec) -> None:
+    """Raise `InvalidInput` where the reference is to run at another size than the artifacts."""
+    if asked not in (None, spec.input_size):
+        height, width = spec.input_size
+        raise InvalidInput(f"the artifacts take {height}x{width}: leave --input-size out, or export them at that size.")
+
+
 def look(
     config: CompareConfig, reference: Path, dataset: Dataset | None, arguments: Sequence[str], names: Sequence[str]
 ) -> dict[str, Any]:
@@ -178,6 +187,8 @@ def look(
     if here:
         specs |= read_specs(contenders_of(here, config.threads, config.bf16, config.foreign), dataset)
     check_same_classes(specs, dataset)
+    for spec in list(specs.values())[1:]:
+        check_size(config.foreign.input_size, spec)
     warnings = warnings_of(specs, dataset)
     images = len(timed_images(config, dataset))
     print(f"dry run, nothing is measured: {len(arguments)} artifacts against {reference}")

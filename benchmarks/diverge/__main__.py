@@ -144,6 +144,8 @@ def read_spec(path: Path, foreign: ForeignOptions) -> ModelSpec:
     """What an artifact promises, checked against its graph, whether or not it is the file that was proven."""
     if path.suffix.lower() not in TAPS:
         raise InvalidInput(f"{path} does not show its layers: give the ONNX file that it was built from.")
+    if foreign.given and path.suffix.lower() == ".param":
+        raise InvalidInput(f"{path}: the layers of a third party's NCNN file are not shown: compare it by `parity`.")
     if foreign.given:
         runtime = open_artifact(path, foreign, 1.0, None, 1).runtime
     else:

@@ -27,7 +27,7 @@ from yolox_deploy.console import run
 from yolox_deploy.data.shapes import shapes_images
 from yolox_deploy.files import check_output_folder
 from yolox_deploy.model_argument import FirstModel, ModelOption, find_model, one_model
-from yolox_deploy.options import InputSize, Json, ModelOptions, check_thresholds
+from yolox_deploy.options import Json, ModelOptions, check_thresholds
 
 from ..reference import check_wanted, open_reference
 
@@ -48,8 +48,6 @@ class KitConfig:
     """Candidates below it are dropped."""
     nms_threshold: float = 0.65
     """IoU over which two boxes of a class are one."""
-    input_size: InputSize = None
-    """Height and width of the network input; checkpoints only (an artifact has its own)."""
     json: Json = None
     """File for the summary as JSON, {"kit", "model", "steps", "rows"}; "-" is standard output, which then holds nothing
     else."""
@@ -79,7 +77,7 @@ def command(config: KitConfig) -> dict[str, Any]:
     check(config)
     model = find_model(one_model(config.model, *config.weights, type_next=TYPE_NEXT))
     check_wanted(config.foreign, [model])
-    runtime = open_reference(model, config.foreign, config.input_size)
+    runtime = open_reference(model, config.foreign)
     settings = Settings(runtime.spec, config.score_threshold, config.nms_threshold)
     part = config.output.absolute().with_name(f".{config.output.name}.part")
     shutil.rmtree(part, ignore_errors=True)

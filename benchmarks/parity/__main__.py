@@ -23,7 +23,7 @@ from yolox_deploy.console import run
 from yolox_deploy.files import check_output_file, write_text
 from yolox_deploy.json_output import NotPassed
 from yolox_deploy.model_argument import ModelOption, find_model, one_model
-from yolox_deploy.options import Images, InputSize, Json, ModelOptions
+from yolox_deploy.options import Images, Json, ModelOptions
 from yolox_deploy.progress import progress_bar
 from yolox_deploy.verification import GivenImages, given_images
 
@@ -48,8 +48,6 @@ class ParityConfig:
     """The same as --reference."""
     images: Images = None
     """Images to compare on, all of them: a folder, or a data set (DATA:SPLIT; unset, val). Unset, generated ones."""
-    input_size: InputSize = None
-    """Height and width that a checkpoint runs at, if the artifacts were exported at another size than its own."""
     junit: Path | None = None
     """Write a JUnit report (XML) to this file, one test case a check."""
     skip_missing: bool = False
@@ -64,6 +62,8 @@ def check(config: ParityConfig) -> None:
     """Raise for what can be known to be wrong before any work."""
     if not any(map(is_artifact, config.artifacts)):
         raise InvalidInput("name the artifacts to compare with the reference.")
+    if config.reference is None and not config.weights:
+        raise InvalidInput(f"--reference names what the artifacts are compared with: {TYPE_NEXT}.")
     if config.junit is not None:
         check_output_file(config.junit, "--junit")
 
@@ -101,7 +101,7 @@ def command(config: ParityConfig) -> dict[str, Any]:
     given = given_images(config.images)
     artifacts = [artifact for artifact in config.artifacts if is_artifact(artifact)]
     check_wanted(config.foreign, [named, *artifacts])
-    reference = open_reference(named, config.foreign, config.input_size, given.real)
+    reference = open_reference(named, config.foreign, given.real)
     if config.images is None:
         print(f"note     compared on {len(given)} generated images; --images DIR with your own says more.")
     examined = []

@@ -139,6 +139,9 @@ def difference(name: str, found: object, wanted: object) -> str:
         places = [index for index in range(len(found)) if found[index] != wanted[index]]
         first = places[0]
         return f"{len(places)} of {len(found)} {name} differ: class {first} is {found[first]!r}, not {wanted[first]!r}"
+    if name == "input_size" and isinstance(found, tuple):
+        height, width = found
+        return f"{name} is {found!r}, not {wanted!r}: a checkpoint runs at that size with --input-size {height} {width}"
     return f"{name} is {found!r}, not {wanted!r}"
 
 

@@ -58,7 +58,7 @@ class TuneConfig:
     weights: ModelOption = ()
     """The same as MODEL."""
     data: Path
-    """Labelled images to measure AP on: COCO, Pascal VOC or YOLO's layout."""
+    """Labelled images to measure AP on: a data set (see `evaluate`)."""
     budget_ms: float | None = None
     """Milliseconds that an image may take in the median, from image to boxes: the most accurate within them wins."""
     min_ap: float | None = None

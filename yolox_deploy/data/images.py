@@ -228,7 +228,11 @@ def find_images(source: str | Path) -> list[Path]:
     if not found and path.is_file():
         raise InvalidInput(f"{source} is not an image that OpenCV reads.")
     if not found and path.is_dir():
-        raise InvalidInput(f"{source} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}){but}.")
+        folders = [
+            one for one in (*path.glob("*"), *path.glob("*/*")) if one.is_dir() and any(map(is_image, one.iterdir()))
+        ]
+        inside = f"; there are some in {min(folders)}" if folders else ""
+        raise InvalidInput(f"{source} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}){but}{inside}.")
     if not found:
         why = f"nothing fits the pattern{but}" if others else "it does not exist, or nothing fits the pattern"
         raise InvalidInput(f"{source} names no image: {why}.")
