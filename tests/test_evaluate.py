@@ -188,3 +188,12 @@ def test_bad_arguments(
     root = write_dataset(tmp_path, [np.zeros((64, 64, 3), np.uint8)] * 2)
     assert evaluate.main([str(artifact.folder), "--data", str(root), *arguments]) == 1
     assert says in capsys.readouterr().err
+
+
+def test_an_ap_of_0_comes_with_what_to_look_at(
+    artifact: Artifact, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_dataset(tmp_path, [np.zeros((64, 64, 3), np.uint8)] * 2)
+    assert evaluate.main([str(artifact.folder), "--data", str(root), "--json", str(tmp_path / "all.json")]) == 0
+    assert "AP is about 0" in capsys.readouterr().err
+    assert any("AP is about 0" in warning for warning in json.loads((tmp_path / "all.json").read_text())["warnings"])

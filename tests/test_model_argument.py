@@ -229,6 +229,7 @@ def test_a_reference_by_any_of_its_options(main: Main, here: Path, capsys: pytes
         ("empty", "empty is a folder without a checkpoint"),
         ("artifacts", "artifacts holds artifacts, each in a folder of its own"),
         ("notes.txt", "notes.txt is neither a checkpoint nor one of yolox-nano"),
+        ("model.bin", "model.bin holds weights alone: name the .xml or .param file beside it"),
         ("yolox-m", "yolox-m is a variant, and a model in this folder too: ./yolox-m is the one here"),
     ],
 )
@@ -238,6 +239,7 @@ def test_what_is_no_checkpoint(
 ) -> None:
     (here / "empty").mkdir()
     (here / "notes.txt").write_text("text")
+    (here / "model.bin").write_bytes(bytes(9))
     shutil.copytree(here / "artifact", here / "artifacts" / "one")
     shutil.copytree(here / "training", here / "yolox-m")
     main, options, _ = COMMANDS[command]

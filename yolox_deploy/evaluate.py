@@ -28,9 +28,7 @@ from .progress import progress_bar
 from .results import write_results
 
 NO_AP = 0.001
-NO_AP_ADVICE = (
-    "AP is next to nothing: see whether --preprocessing, --class-names and the data are those of the training."
-)
+NO_AP_ADVICE = "AP is about 0: see whether --preprocessing, --class-names and the data are those of the training."
 
 TYPE_NEXT = "yolox-deploy evaluate MODEL --data PATH, with an artifact, a checkpoint or a variant's name"
 
