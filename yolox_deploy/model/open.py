@@ -14,7 +14,7 @@ from runtimes.foreign import PREPROCESSING, Preprocessing
 from runtimes.preprocess import Image
 from runtimes.spec import ModelSpec
 from yolox_deploy.console import say_once, warn
-from yolox_deploy.options import ModelOptions, check_same_names, default_class_names, read_class_names
+from yolox_deploy.options import ModelOptions, check_same_names, default_class_names, few, read_class_names
 
 from .checkpoint import Checkpoint, read_checkpoint
 from .norm_check import check_norms
@@ -103,7 +103,8 @@ def named(
         check_same_names(names, own, checkpoint.path)
         ids = checkpoint.category_ids or ids
     if len(names) != num_classes:
-        raise InvalidInput(f"the model has {num_classes} classes, but {len(names)} class names were given.")
+        which = "the model" if checkpoint is None else checkpoint.path
+        raise InvalidInput(f"{which} has {num_classes} classes, and --class-names gives {len(names)} ({few(names)}).")
     return names, ids
 
 
