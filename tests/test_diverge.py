@@ -125,7 +125,10 @@ def test_weights_changed_by_a_hundredth(
     assert max(before) < 1e-5  # it grows from there on
 
 
-@pytest.mark.parametrize(("backend", "eps"), [("onnx", 1e-6), *((backend, 1e-5) for backend in BACKENDS)])
+@pytest.mark.parametrize(
+    ("backend", "eps"),
+    [("onnx", 1e-6), *(pytest.param(backend, 1e-5, marks=pytest.mark.slow) for backend in BACKENDS)],
+)
 def test_the_eps_of_batch_norms(backend: str, eps: float, write: Write, reference: TrainedModel, image: Image) -> None:
     other = copy.deepcopy(reference.model)
     for module in other.modules():
@@ -288,7 +291,7 @@ def test_int8(int8_file: Path, small_spec: ModelSpec, reference: TrainedModel, i
     assert "int8 weights are off by 10" in found.findings[0].detail
 
 
-@pytest.mark.parametrize("backend", ["openvino", "ncnn"])
+@pytest.mark.parametrize("backend", [pytest.param("openvino", marks=pytest.mark.slow), "ncnn"])
 def test_fp16(backend: str, write: Write, reference: TrainedModel, image: Image) -> None:
     path, spec = write(backend, rewrite(reference.model), "fp16")
     assert diverge(reference, path, replace(spec, precision="fp16"), image)
@@ -303,6 +306,7 @@ def test_changed_weights_in_fp16(write: Write, reference: TrainedModel, image: I
     assert planted(diverge(reference, path, spec, image)) == [("changed weights", MIDDLE)]
 
 
+@pytest.mark.slow
 def test_bf16(write: Write, reference: TrainedModel, image: Image) -> None:
     path, spec = write("ncnn", rewrite(reference.model))
     found = diverge(reference, path, spec, image, bf16=True)

@@ -271,6 +271,7 @@ def test_one_call_writes_every_target(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "compiled, but not run" in json.loads((engine / "parity.json").read_text())["note"]
 
 
+@pytest.mark.slow
 def test_one_that_fails_does_not_stop_the_others(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -146,7 +146,11 @@ COMMANDS: dict[str, tuple[Main, list[str], list[str]]] = {
     "diverge": (diverge.main, ["--image", "image.png"], ["other.pth", "training"]),
 }
 SECOND = {"detect": "image.png", "diverge": "artifact"}
-PLACES = [(command, model) for command, (_, _, models) in COMMANDS.items() for model in models]
+PLACES = [
+    pytest.param(command, model, marks=[pytest.mark.slow] if model in models[1:] and command != "checkpoint" else [])
+    for command, (_, _, models) in COMMANDS.items()
+    for model in models
+]
 
 
 @pytest.mark.parametrize(("command", "model"), PLACES)

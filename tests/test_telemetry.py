@@ -27,7 +27,10 @@ print(json.dumps([nncf.telemetry.telemetry._impl.consent, init_ovc_telemetry().c
 """
 
 
-@pytest.mark.parametrize(("how", "consents"), [("decline", "[false, false]"), ("as they are", "[true, true]")])
+@pytest.mark.parametrize(
+    ("how", "consents"),
+    [("decline", "[false, false]"), pytest.param("as they are", "[true, true]", marks=pytest.mark.slow)],
+)
 def test_exporting_tells_nobody(how: str, consents: str, tmp_path: Path) -> None:
     """As they are, they take consent for granted: were that to change, the answer for the user could go."""
     environment = {name: value for name, value in os.environ.items() if name not in ("CI", "TF_BUILD", "JENKINS_URL")}

@@ -394,6 +394,7 @@ def test_one_process_that_fails_ends_all(squares: Path, tmp_path: Path) -> None:
     assert "2.png is not an image" in done.stderr and "Traceback" not in done.stderr, done.stderr
 
 
+@pytest.mark.slow
 def test_an_official_checkpoint_of_the_same_number_of_classes(
     squares: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -578,7 +579,7 @@ def test_a_training_of_before_the_change_goes_on(squares: Path, finished: Path) 
     assert [record["epochs"] for record in history] == [None, None, None, 4]
 
 
-@pytest.mark.parametrize("epochs", [1, 2])
+@pytest.mark.parametrize("epochs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_few_epochs_need_no_other_option(
     epochs: int, squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -590,7 +591,9 @@ def test_few_epochs_need_no_other_option(
     assert safe_load(tmp_path / "last.pth")["recipe"]["warmup_epochs"] == epochs / 10
 
 
-@pytest.mark.parametrize("place", ["first", "last", "option"])
+@pytest.mark.parametrize(
+    "place", [*(pytest.param(place, marks=pytest.mark.slow) for place in ("first", "last")), "option"]
+)
 def test_the_model_goes_first_last_or_after_an_option(
     place: str, squares: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
