@@ -348,7 +348,7 @@ def test_a_split_without_labels_is_left_out_aloud(tmp_path: Path, capsys: pytest
         image(top / "test" / "a.png", (9, 9))
         assert splits_of(root) == {"train", "valid"}
         assert len(open_dataset(root, ["train"])) == 2
-        assert capsys.readouterr().err.count(f"{root}: left out: test, which has no labels.") == 1
+        assert capsys.readouterr().err.count(f"{root}: left out: test (1 image), which has no labels.") == 1
 
 
 def test_a_folder_of_a_yaml_leads_to_it(tmp_path: Path) -> None:

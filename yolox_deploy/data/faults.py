@@ -88,6 +88,11 @@ RULES = {
 }
 
 
+def counted(count: int, noun: str) -> str:
+    """Say how many there are: 1 image, 2 images, 2 boxes, 2 classes."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}{'es' if noun.endswith(('s', 'x')) else 's'}"
+
+
 class Fault(InvalidInput):
     """One thing that is wrong with a data set. kind: one of `RULES`. place: the file, with a row or number where there
     is one. Its text is a sentence for the person at the keyboard."""

@@ -38,6 +38,21 @@ def find_yaml(folder: Path) -> Path | None:
     return next(iter(usual or files), None)
 
 
+def is_meant_as_data(file: Path) -> bool:
+    """Whether a YAML file is to describe a data set, sound or not: by its keys, or by its name where it has none."""
+    usual = file.name in USUAL_NAMES
+    try:
+        content = _parse(file)
+    except InvalidInput:
+        return usual
+    except (MissingBackend, OSError):
+        return False
+    if not isinstance(content, dict):
+        return usual
+    splits, names = not content.keys().isdisjoint(SPLIT_KEYS), "names" in content
+    return (splits or names) if usual else (splits and names)
+
+
 def read_yaml(file: Path) -> YoloYaml:
     """Raises `InvalidInput` for what is not such a file, `MissingBackend` without PyYAML."""
     content = _parse(file)
