@@ -177,7 +177,7 @@ def test_only_the_training_images_are_divided(tmp_path: Path, capsys: pytest.Cap
     capsys.readouterr()
     assert divide(root, tmp_path / "other", "--json", "-") == 0
     printed = capsys.readouterr()
-    assert "1 images of train2017, such as 0.png, are in another split too" in printed.err
+    assert "train2017: left out, since another split has the same: 1 image, such as 0.png." in printed.err
     report = json.loads(printed.out)["written"]
     assert sum(report["images"].values()) == 5 and "0.png" in report["warnings"][0]
 

@@ -243,6 +243,11 @@ MIXED: list[tuple[Callable[[Path], Path], Callable[[Path], object], tuple[str, .
     (label_studio_yolo, lambda root: write(root / "classes.txt", "cat\n\nowl\n"), ("line 2",)),
     (labelimg_yolo, lambda root: write(root / "classes.txt", "cat\ncat\nowl\n"), ("'cat' twice",)),
     (cvat_yolo, lambda root: write(root / "obj.names", "cat\ndog\n"), ("3 classes", "2 names")),
+    (
+        cvat_ultralytics,
+        lambda root: write(root / "data.yaml", "train: train.txt\nnames: [a]\nnc: 80"),
+        ("80", "1 name:"),
+    ),
     (cvat_yolo, lambda root: write(root / "obj.data", "names = obj.names\ntrain = gone.txt\n"), ("gone.txt",)),
     (
         cvat_yolo,

@@ -18,6 +18,7 @@ from runtimes.errors import InvalidInput
 
 from .console import require, run
 from .data.dataset import MAX_LABELS, check_trainable, truncated
+from .data.faults import counted
 from .data.open import check_readable, decodable, open_dataset
 from .files import check_output_folder
 from .model.trained_with import NetworkOptions
@@ -193,11 +194,12 @@ def command(config: TrainConfig) -> dict[str, Any] | None:
     training = open_dataset(config.data, config.train_split, config.skip_unreadable)
     left_out = check_trainable(training)
     if left_out:
-        print(f"{left_out} boxes have no area in their image and are left out.")
+        print(f"left out: {counted(left_out, 'box')} without area in the image.")
     crowded = truncated(training)
     if crowded:
-        print(f"{len(crowded)} images, such as {crowded[0].path.name}, have more than {MAX_LABELS} boxes: the first")
-        print(f"{MAX_LABELS} are learned.")
+        images = counted(len(crowded), "image")
+        print(f"{images} with more than {MAX_LABELS} boxes, such as {crowded[0].path.name}:")
+        print(f"the first {MAX_LABELS} are learned.")
     validation = open_dataset(config.data, config.val_split, config.skip_unreadable)
     if config.skip_unreadable:
         validation = decodable(validation)

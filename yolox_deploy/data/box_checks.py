@@ -88,8 +88,10 @@ def without_anchor(boxes: Floats) -> int:
 def class_faults(dataset: Dataset, learned: Dataset | None) -> list[Fault]:
     """What is odd about the classes of a split. learned: the split that is trained on."""
     counts = class_counts(dataset)
-    faults = [Fault("class without boxes", name) for name, count in counts.items() if not count]
-    if learned is not None and learned is not dataset:
+    trained = learned is None or learned is dataset
+    kind = "class without boxes" if trained else "class that is not measured"
+    faults = [Fault(kind, name) for name, count in counts.items() if not count]
+    if learned is not None and not trained:
         there = class_counts(learned)
         missed = [name for name, count in counts.items() if count and not there.get(name)]
         faults += [Fault("class that is not learned", name) for name in missed]

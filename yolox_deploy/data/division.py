@@ -18,6 +18,7 @@ from yolox_deploy.progress import progress_bar
 
 from .coco import PREFIX
 from .dataset import Dataset, LabelledImage, check_trainable, lie_outside, training_labels
+from .faults import counted
 from .folders import JOINED, plain_name
 from .image_checks import ImageFile
 from .open import split_to_divide
@@ -80,7 +81,8 @@ def _said(shared: Sequence[LabelledImage], name: str) -> list[str]:
     if not shared:
         return []
     return [
-        f"{len(shared)} images of {name}, such as {shared[0].path.name}, are in another split too: left out of {name}."
+        f"{name}: left out, since another split has the same: {counted(len(shared), 'image')}, such as"
+        f" {shared[0].path.name}."
     ]
 
 
@@ -156,7 +158,7 @@ def _missing_classes(train: Dataset, val: Dataset) -> list[str]:
         names = [train.class_names[index] for index in sorted(indices)]
         if names:
             shown = ", ".join(names[:5]) + (" and others" if len(names) > 5 else "")
-            warnings.append(f"{name} has no boxes of {len(names)} classes, which have too few images: {shown}.")
+            warnings.append(f"{name} has no boxes of {counted(len(names), 'class')} with too few images: {shown}.")
     return warnings
 
 

@@ -30,7 +30,7 @@ class Finding:
     examples: tuple[str, ...]
 
     def __str__(self) -> str:
-        head = _wrap(f"{self.kind}: {self.action}", f"  {self.count:>7}  ")
+        head = _wrap(f"{self.kind}: {self.action}", f"  {self.count:>6} x ")
         shown = [_printable(place) for place in list(dict.fromkeys(self.examples))[:MOST_EXAMPLES]]
         more = " ..." if len(shown) < self.count else ""
         return f"{head}\n{_wrap(', '.join(shown) + more, ' ' * 11)}"

@@ -10,6 +10,8 @@ from typing import Any
 from runtimes.errors import InvalidInput, MissingBackend, first_line
 from yolox_deploy.files import read_text
 
+from .faults import counted
+
 SPLIT_KEYS = ("train", "training", "val", "valid", "validation", "test")
 USUAL_NAMES = ("data.yaml", "dataset.yaml")
 
@@ -19,7 +21,7 @@ class YoloYaml:
     """What the YAML says. roots: folders that paths in it may start from. splits: where the images of each are.
     points: how many key points each object has, and how many numbers each of them; None where it does not say.
     label_file: where the labels of an image are, in layouts that say so themselves. others: label files in the same
-    folders that belong to the images of other splits."""
+    folders that belong to the images of other splits. path: the first root, as it is written."""
 
     file: Path
     roots: tuple[Path, ...]
@@ -28,6 +30,7 @@ class YoloYaml:
     points: tuple[int, int] | None = None
     label_file: Callable[[Path], Path] | None = None
     others: frozenset[Path] = frozenset()
+    path: str = ""
 
 
 def find_yaml(folder: Path) -> Path | None:
@@ -67,14 +70,11 @@ def read_yaml(file: Path) -> YoloYaml:
     path = content.get("path") or "."
     if not isinstance(path, str):
         raise InvalidInput(f"{file}: path must be a folder.")
-    roots = folder / path, folder
-    return YoloYaml(
-        file,
-        roots,
-        _names(content.get("names"), written.get("names"), file),
-        entries,
-        _points(content.get("kpt_shape"), file),
-    )
+    names, count = _names(content.get("names"), written.get("names"), file), str(content.get("nc", ""))
+    if count.isdecimal() and int(count) != len(names):
+        raise InvalidInput(f"{file} says nc: {count}, and names holds {counted(len(names), 'name')}: mend one.")
+    points = _points(content.get("kpt_shape"), file)
+    return YoloYaml(file, (folder / path, folder), names, entries, points, path=path)
 
 
 def _parse(file: Path, as_text: bool = False) -> Any:
