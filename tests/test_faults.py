@@ -210,6 +210,15 @@ def two_cases_of_a_name(root: Path) -> None:
     edit_coco(lambda c: c["images"].append({"id": 9, "file_name": "x.png", "height": 60, "width": 80}))(root)
 
 
+def misspelt_class(root: Path) -> None:
+    """Once in five; the same for val, so that no class is there alone."""
+    shutil.rmtree(root)
+    boxes: list[Object] = [("cat", 8, 6 * n, 40, 6 * n + 9) for n in range(5)]
+    WRITERS["voc"](root, {"train": [((60, 80), boxes)], "val": [((60, 80), boxes)]})
+    for file in (root / "Annotations").iterdir():
+        file.write_text(file.read_text().replace(">cat<", ">pesron<", 1).replace(">cat<", ">person<"))
+
+
 def key_points(root: Path) -> None:
     """Two boxes with two key points of three numbers, of which a polygon could be made."""
     (root / LABELS).write_text("0 0.3 0.35 0.4 0.5 0.2 0.3 2 0.35 0.4 1\n2 0.25 0.35 0.1 0.3 0.25 0.3 2 0.2 0.4 0\n")
@@ -303,6 +312,7 @@ CASES = [
     Case("yolo", "image without boxes", "0.png", lambda root: (root / LABELS).unlink()),
     Case("yolo", "class without boxes", "owl", replace(LABELS, "2 0.25", "0 0.25")),
     *(Case(layout, "class that is not measured", "owl", lambda root: None, 2) for layout in WRITERS),
+    Case("voc", "class name like another", "pesron (1 box), person (4)", misspelt_class),
     Case("yolo", "same image twice", "2.png = 0.png", copy("yolo", "images/train/2.png")),
     Case("yolo", "image in two splits", "9.png = 0.png of train", copy("yolo", "images/val/9.png")),
     Case("yolo", "class names that look alike", "'dog' = 'DOG'", replace(YAML, "2: owl", "2: DOG")),

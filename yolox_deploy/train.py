@@ -17,6 +17,7 @@ import tyro
 from runtimes.errors import InvalidInput
 
 from .console import require, run
+from .data.class_names import class_difference
 from .data.dataset import MAX_LABELS, check_trainable, truncated
 from .data.faults import counted
 from .data.open import check_readable, decodable, open_dataset
@@ -210,7 +211,8 @@ def command(config: TrainConfig) -> dict[str, Any] | None:
         for dataset in (training, validation):
             check_readable(dataset)
     if validation.class_names != training.class_names:
-        raise InvalidInput(f"{validation.source} does not have the classes of {training.source}, in the same order.")
+        names = class_difference("validation", validation.class_names, "training", training.class_names)
+        raise InvalidInput(f"{validation.source} does not have the classes of {training.source}: {names}.")
     say_defaults(config)
     if config.dry_run:
         from .training.preview import preview

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .augment import SMALLEST_SIDE
+from .class_names import misspelt
 from .dataset import MAX_LABELS, Dataset, LabelledImage, lie_outside, training_labels
 from .faults import Fault
 
@@ -98,7 +99,7 @@ def class_faults(dataset: Dataset, learned: Dataset | None) -> list[Fault]:
     alike = defaultdict(list)
     for name in dataset.class_names:
         alike["".join(filter(str.isalnum, name.casefold())) or name].append(name)
-    return faults + [
+    return [*faults, *misspelt(counts)] + [
         Fault("class names that look alike", " = ".join(map(repr, names))) for names in alike.values() if len(names) > 1
     ]
 

@@ -16,6 +16,7 @@ from runtimes.json_file import json_text
 from yolox_deploy.files import new_folder, write_text
 from yolox_deploy.progress import progress_bar
 
+from .class_names import listed
 from .coco import PREFIX
 from .dataset import Dataset, LabelledImage, check_trainable, lie_outside, training_labels
 from .faults import counted
@@ -162,8 +163,8 @@ def _missing_classes(train: Dataset, val: Dataset) -> list[str]:
     for name, indices in (("train", measured - learned), ("val", learned - measured)):
         names = [train.class_names[index] for index in sorted(indices)]
         if names:
-            shown = ", ".join(names[:5]) + (" and others" if len(names) > 5 else "")
-            warnings.append(f"{name} has no boxes of {counted(len(names), 'class')} with too few images: {shown}.")
+            classes = counted(len(names), "class")
+            warnings.append(f"{name} has no boxes of {classes} with too few images: {listed(names)}.")
     return warnings
 
 

@@ -86,6 +86,7 @@ RULES = {
     "supercategory without boxes": _used("left out: it groups the other classes, and is none itself"),
     "class that is not learned": _used("kept: its AP is 0"),
     "class names that look alike": _used("kept, as classes of their own"),
+    "class name like another": _used("kept, as a class of its own; see whether it is misspelt"),
 }
 
 
@@ -94,12 +95,16 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}{'es' if noun.endswith(('s', 'x')) else 's'}"
 
 
+def default_sentence(kind: str, place: str) -> str:
+    return f"{place}: {kind}."
+
+
 class Fault(InvalidInput):
     """One thing that is wrong with a data set. kind: one of `RULES`. place: the file, with a row or number where there
     is one. Its text is a sentence for the person at the keyboard."""
 
     def __init__(self, kind: str, place: str, sentence: str | None = None) -> None:
-        super().__init__(sentence or f"{place}: {kind}.")
+        super().__init__(sentence or default_sentence(kind, place))
         self.kind, self.place = kind, place
 
     @property
