@@ -86,13 +86,12 @@ def without_anchor(boxes: Floats) -> int:
     return int((counts - MOST_ANCHORS).clip(min=0).sum())
 
 
-def class_faults(dataset: Dataset, learned: Dataset | None) -> list[Fault]:
-    """What is odd about the classes of a split. learned: the split that is trained on."""
+def class_faults(dataset: Dataset, learned: Dataset | None, measured: bool) -> list[Fault]:
+    """What is odd about the classes of a split. learned: the split that is trained on. measured: this one is not."""
     counts = class_counts(dataset)
-    trained = learned is None or learned is dataset
-    kind = "class without boxes" if trained else "class that is not measured"
+    kind = "class that is not measured" if measured else "class without boxes"
     faults = [Fault(kind, name) for name, count in counts.items() if not count]
-    if learned is not None and not trained:
+    if learned is not None and learned is not dataset:
         there = class_counts(learned)
         missed = [name for name, count in counts.items() if count and not there.get(name)]
         faults += [Fault("class that is not learned", name) for name in missed]

@@ -82,7 +82,7 @@ def _across(name: str, datasets: Mapping[str, Dataset], files: Mapping[Path, Ima
 
 def _training_faults(name: str, usable: Mapping[str, Dataset]) -> list[Fault]:
     learned = next((usable[other] for other in usable if plain_name(other) == "train"), None)
-    faults = class_faults(usable[name], learned)
+    faults = class_faults(usable[name], learned, plain_name(name) in ("val", "test"))
     try:
         check_trainable(usable[name])
     except Fault as fault:
