@@ -82,7 +82,7 @@ RULES = {
     "image in two splits": _used("kept: figures on the second are too good"),
     "extreme aspect ratio": _used("kept, though little is left of it in the network input"),
     "class without boxes": _used("kept: it is never learned"),
-    "class that is not measured": _used("kept: it is not measured here"),
+    "class that is not measured": _used("kept: it has no boxes here"),
     "supercategory without boxes": _used("left out: it groups the other classes, and is none itself"),
     "class that is not learned": _used("kept: its AP is 0"),
     "class names that look alike": _used("kept, as classes of their own"),
