@@ -148,7 +148,7 @@ def test_the_command_exits_with_1_where_training_would(tmp_path: Path, capsys: p
     printed = capsys.readouterr()
     assert "           0.txt:1" in printed.err.splitlines()
     assert json.loads(printed.out)["trainable"] is False
-    assert printed.err.splitlines()[-1].endswith("error: training would refuse this data: 3 faults are to be mended.")
+    assert printed.err.splitlines()[-1].endswith("error: training would refuse this data: 3 faults to be mended.")
     assert main([str(root)]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert max(len(line) for line in lines if str(root) not in line) <= 80
@@ -232,8 +232,6 @@ def test_how_much_of_16_bits_is_used(suffix: str, tmp_path: Path) -> None:
         if left is None:
             assert found == []
             continue
-        assert found[0].examples == (
-            f"0.{suffix}: up to {2**bits - 1} of 65535; {left} grey levels are left in 8 bits",
-        )
+        assert found[0].examples == (f"0.{suffix}: up to {2**bits - 1} of 65535; {left} grey levels left in 8 bits",)
         seen = cv2.imread(str(root / f"images/train/0.{suffix}"))
         assert seen is not None and len(np.unique(seen)) == left

@@ -177,7 +177,7 @@ def test_only_the_training_images_are_divided(tmp_path: Path, capsys: pytest.Cap
     capsys.readouterr()
     assert divide(root, tmp_path / "other", "--json", "-") == 0
     printed = capsys.readouterr()
-    assert "1 images of train2017, such as 0.png, are in another split too" in printed.err
+    assert "train2017: left out, since another split has the same: 1 image, such as 0.png." in printed.err
     report = json.loads(printed.out)["written"]
     assert sum(report["images"].values()) == 5 and "0.png" in report["warnings"][0]
 
@@ -370,3 +370,24 @@ def test_splits_of_one_plain_name_are_never_left_out(
     root = write_coco(tmp_path / "data", {names[0]: images[:4], names[1]: images[4:]})
     assert names[1] in refused([str(root), "--split", "0.5", "--output", str(tmp_path / "mine")], capsys)
     assert not (tmp_path / "mine").exists()
+
+
+def test_no_class_is_lost_to_train_for_another_to_be_measured(random: np.random.Generator) -> None:
+    """Sixty classes, of which many have one image or two."""
+    for share in (0.1, 0.2, 0.5):
+        for _ in range(100):
+            classes = {str(n): {int(i) for i in random.geometric(0.05, random.integers(4)) % 60} for n in range(40)}
+            classes["cat alone"] = {100}
+            classes["cat too"] = {100}
+            for found in classes.values():
+                found |= {division.LABELLED} if found else set()
+            chosen = division._choose(dict.fromkeys(classes, 1), classes, share)
+            learned = {index for group, found in classes.items() if group not in chosen for index in found}
+            assert learned == {index for found in classes.values() for index in found}
+            assert 0 < len(chosen) <= round(42 * share)
+            assert share < 0.5 or len({"cat alone", "cat too"} & chosen) == 1
+
+
+def test_of_images_that_are_each_the_only_one_of_a_class_one_is_measured() -> None:
+    classes = {"a": {0, 1, division.LABELLED}, "b": {2, division.LABELLED}, "c": {3, 4, division.LABELLED}, "d": set()}
+    assert "b" in division._choose(dict.fromkeys(classes, 1), classes, 0.5)

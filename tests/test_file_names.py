@@ -104,15 +104,64 @@ def test_an_exact_name_is_taken_whatever_else_is_there(layout: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("label", "near"), [("0.jpg", "0.png"), ("other/0.png", "0.png"), ("IMG_20210403.png", "IMG_20210404.png")]
+    ("label", "near"),
+    [("0.jpg", "0.png"), ("other/0.png", "0.png"), ("img_7.png", "IMG 7.jpeg"), ("img_7", "img7.png")],
 )
 def test_a_similar_file_is_named(label: str, near: str, tmp_path: Path) -> None:
     root = write_coco(tmp_path)
-    if "IMG" in near:
-        image(root / "train" / near, (60, 80))
+    image(root / "train" / near, (60, 80))
     edit(root, lambda content: content["images"][0].update(file_name=label))
     with pytest.raises(InvalidInput, match=rf"; there is .*{near}"):
         open_dataset(root, ["train"])
+
+
+@pytest.mark.parametrize("label", ["IMG_20210403.png", "000000000802.jpg", "a.1.png", "b.png"])
+def test_another_image_is_not_named_for_one_that_is_missing(label: str, tmp_path: Path) -> None:
+    root = write_coco(tmp_path)
+    for name in ("IMG_20210404.png", "000000022892.jpg", "a.png", "bb.png"):
+        image(root / "train" / name, (60, 80))
+    edit(root, lambda content: content["images"][0].update(file_name=label))
+    with pytest.raises(InvalidInput, match=f"lacks {label}") as error:
+        open_dataset(root, ["train"])
+    assert "there is" not in str(error.value)
+
+
+def yaml_of_another_machine(tmp_path: Path, train: str, val: str = "images/val", path: str = ".") -> Path:
+    root = write_yolo(tmp_path / "data")
+    (root / "data.yaml").write_text(f"path: {path}\ntrain: {train}\nval: {val}\nnames: [cat, dog, owl]\n")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("train", "path"),
+    [
+        ("/home/me/ul/images/train", "."),
+        (r"C:\ul\images\train", "."),
+        ("../../other/images/train", "."),
+        ("data/images/train", "/home/me/ul"),
+        ("data/images/train", "'C:\\ul'"),
+    ],
+)
+def test_folders_of_another_machine_are_found_by_their_end(
+    train: str, path: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = yaml_of_another_machine(tmp_path, train, path=path)
+    assert open_dataset(root, ["train"]).images[0].path == root / "images/train/0.png"
+    said = capsys.readouterr().err
+    assert "file name spelled otherwise: " in said and "images/train = train; taken" in said
+
+
+def test_one_folder_is_not_found_for_two_splits(tmp_path: Path) -> None:
+    for train, val in (("/a/images", "/b/images"), ("/a/images", "/b/images/val"), ("/a/images/val", "/b/images")):
+        root = yaml_of_another_machine(tmp_path / train[1:] / val[1:], train, val)
+        for split in ("train", "val"):
+            with pytest.raises(InvalidInput, match=f"{train} and {val}|{val} and {train}"):
+                open_dataset(root, [split])
+
+
+def test_a_folder_that_is_nowhere_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"there is no .*nowhere"):
+        open_dataset(yaml_of_another_machine(tmp_path, "/home/me/nowhere"), ["train"])
 
 
 def test_voc_lists_with_spaces_and_with_flags(tmp_path: Path) -> None:

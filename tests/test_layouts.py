@@ -243,6 +243,11 @@ MIXED: list[tuple[Callable[[Path], Path], Callable[[Path], object], tuple[str, .
     (label_studio_yolo, lambda root: write(root / "classes.txt", "cat\n\nowl\n"), ("line 2",)),
     (labelimg_yolo, lambda root: write(root / "classes.txt", "cat\ncat\nowl\n"), ("'cat' twice",)),
     (cvat_yolo, lambda root: write(root / "obj.names", "cat\ndog\n"), ("3 classes", "2 names")),
+    (
+        cvat_ultralytics,
+        lambda root: write(root / "data.yaml", "train: train.txt\nnames: [a]\nnc: 80"),
+        ("80", "1 name:"),
+    ),
     (cvat_yolo, lambda root: write(root / "obj.data", "names = obj.names\ntrain = gone.txt\n"), ("gone.txt",)),
     (
         cvat_yolo,
@@ -348,7 +353,7 @@ def test_a_split_without_labels_is_left_out_aloud(tmp_path: Path, capsys: pytest
         image(top / "test" / "a.png", (9, 9))
         assert splits_of(root) == {"train", "valid"}
         assert len(open_dataset(root, ["train"])) == 2
-        assert capsys.readouterr().err.count(f"{root}: left out: test, which has no labels.") == 1
+        assert capsys.readouterr().err.count(f"{root}: left out: test (1 image), which has no labels.") == 1
 
 
 def test_a_folder_of_a_yaml_leads_to_it(tmp_path: Path) -> None:

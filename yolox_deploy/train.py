@@ -17,7 +17,9 @@ import tyro
 from runtimes.errors import InvalidInput
 
 from .console import require, run
+from .data.class_names import class_difference
 from .data.dataset import MAX_LABELS, check_trainable, truncated
+from .data.faults import counted
 from .data.open import check_readable, decodable, open_dataset
 from .files import check_output_folder
 from .model.trained_with import NetworkOptions
@@ -194,11 +196,12 @@ def command(config: TrainConfig) -> dict[str, Any] | None:
     training = open_dataset(config.data, config.train_split, config.skip_unreadable)
     left_out = check_trainable(training)
     if left_out:
-        print(f"{left_out} boxes have no area in their image and are left out.")
+        print(f"left out: {counted(left_out, 'box')} without area in the image.")
     crowded = truncated(training)
     if crowded:
-        print(f"{len(crowded)} images, such as {crowded[0].path.name}, have more than {MAX_LABELS} boxes: the first")
-        print(f"{MAX_LABELS} are learned.")
+        images = counted(len(crowded), "image")
+        print(f"{images} with more than {MAX_LABELS} boxes, such as {crowded[0].path.name}:")
+        print(f"the first {MAX_LABELS} are learned.")
     validation = open_dataset(config.data, config.val_split, config.skip_unreadable)
     if config.skip_unreadable:
         validation = decodable(validation)
@@ -209,7 +212,8 @@ def command(config: TrainConfig) -> dict[str, Any] | None:
         for dataset in (training, validation):
             check_readable(dataset)
     if validation.class_names != training.class_names:
-        raise InvalidInput(f"{validation.source} does not have the classes of {training.source}, in the same order.")
+        names = class_difference("validation", validation.class_names, "training", training.class_names)
+        raise InvalidInput(f"{validation.source} does not have the classes of {training.source}: {names}.")
     say_defaults(config)
     if config.dry_run:
         from .training.preview import preview

@@ -21,6 +21,7 @@ from yolox_deploy.options import VARIANT, InputSize, Json
 from .box_checks import box_sizes
 from .charts import plot_box_sizes, plot_classes, write_samples
 from .division import divide, write_division
+from .faults import counted
 from .inspection import Inspection, inspect
 
 
@@ -85,8 +86,8 @@ def command(config: DataConfig) -> dict[str, Any]:
     if config.output is not None and config.split is None:
         write(inspection, config.output)
     if not report:
-        to_mend = "1 fault is" if report.refused == 1 else f"{report.refused} faults are"
-        raise NotPassed(f"training would refuse this data: {to_mend} to be mended.", report.to_dict())
+        faults = counted(report.refused, "fault")
+        raise NotPassed(f"training would refuse this data: {faults} to be mended.", report.to_dict())
     if config.output is None or config.split is None:
         return report.to_dict()
     return {**report.to_dict(), "written": write_new(inspection, config.output, config.split, config.seed)}
@@ -117,7 +118,8 @@ def write_new(inspection: Inspection, folder: Path, fraction: float, seed: int) 
         warn(warning)
     write_division(division, folder)
     counts = {name: len(dataset) for name, dataset in division.splits.items()}
-    print(f"\n{folder}: {', '.join(f'{name} {count} images' for name, count in counts.items())}.")
+    written = [f"{name} {counted(count, 'image')}" for name, count in counts.items()]
+    print(f"\n{folder}: {', '.join(written)}.")
     return {"output": str(folder), "images": counts, "seed": seed, "warnings": list(division.warnings)}
 
 

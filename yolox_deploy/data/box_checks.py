@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .augment import SMALLEST_SIDE
+from .class_names import misspelt
 from .dataset import MAX_LABELS, Dataset, LabelledImage, lie_outside, training_labels
 from .faults import Fault
 
@@ -85,10 +86,11 @@ def without_anchor(boxes: Floats) -> int:
     return int((counts - MOST_ANCHORS).clip(min=0).sum())
 
 
-def class_faults(dataset: Dataset, learned: Dataset | None) -> list[Fault]:
-    """What is odd about the classes of a split. learned: the split that is trained on."""
+def class_faults(dataset: Dataset, learned: Dataset | None, measured: bool) -> list[Fault]:
+    """What is odd about the classes of a split. learned: the split that is trained on. measured: this one is not."""
     counts = class_counts(dataset)
-    faults = [Fault("class without boxes", name) for name, count in counts.items() if not count]
+    kind = "class that is not measured" if measured else "class without boxes"
+    faults = [Fault(kind, name) for name, count in counts.items() if not count]
     if learned is not None and learned is not dataset:
         there = class_counts(learned)
         missed = [name for name, count in counts.items() if count and not there.get(name)]
@@ -96,7 +98,7 @@ def class_faults(dataset: Dataset, learned: Dataset | None) -> list[Fault]:
     alike = defaultdict(list)
     for name in dataset.class_names:
         alike["".join(filter(str.isalnum, name.casefold())) or name].append(name)
-    return faults + [
+    return [*faults, *misspelt(counts)] + [
         Fault("class names that look alike", " = ".join(map(repr, names))) for names in alike.values() if len(names) > 1
     ]
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import shutil
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ from runtimes.json_file import json_text
 from yolox_deploy.files import new_folder, write_text
 from yolox_deploy.progress import progress_bar
 
+from .class_names import listed
 from .coco import PREFIX
 from .dataset import Dataset, LabelledImage, check_trainable, lie_outside, training_labels
+from .faults import counted
 from .folders import JOINED, plain_name
 from .image_checks import ImageFile
 from .open import split_to_divide
@@ -80,7 +82,8 @@ def _said(shared: Sequence[LabelledImage], name: str) -> list[str]:
     if not shared:
         return []
     return [
-        f"{len(shared)} images of {name}, such as {shared[0].path.name}, are in another split too: left out of {name}."
+        f"{name}: left out, since another split has the same: {counted(len(shared), 'image')}, such as"
+        f" {shared[0].path.name}."
     ]
 
 
@@ -95,13 +98,10 @@ def _parts(dataset: Dataset, files: Mapping[Path, ImageFile], fraction: float, s
             f"{dataset.source} has fewer than two different images with boxes: train and val need one each."
         )
 
-    holders = Counter(index for found in classes.values() for index in found)
-
-    def rank(digest: str) -> tuple[bool, bool, str]:
-        """At random; the only images of a class, and those with boxes outside of them, last: val takes the first."""
-        alone = any(holders[index] == 1 for index in classes[digest])
+    def rank(digest: str) -> tuple[bool, str]:
+        """At random; images with boxes outside of them last: val takes the first."""
         outside = any(lie_outside(image).any() for image in groups[digest])
-        return alone, outside, hashlib.sha256(f"{seed}:{digest}".encode()).hexdigest()
+        return outside, hashlib.sha256(f"{seed}:{digest}".encode()).hexdigest()
 
     chosen = _choose({digest: len(groups[digest]) for digest in sorted(groups, key=rank)}, classes, 1 - fraction)
     train, val = (
@@ -120,8 +120,9 @@ def _classes(images: Sequence[LabelledImage]) -> set[int]:
 def _choose(sizes: Mapping[str, int], classes: Mapping[str, set[int]], share: float) -> set[str]:
     """Which groups of images are to be in val, by their order: about `share` of the images.
 
-    Classes come first, the rarest before the others: one of its groups goes to val and one stays, where it has two and
-    there is room.
+    Each class keeps a group in train, which counts most: a class that is not learned cannot be measured either. Then
+    each has one in val, the rarest before the others, where there is room. Where every group is the only one of a
+    class, val takes that of which the fewest are lost: it needs boxes.
     """
     count = sum(sizes.values())
     room = min(max(round(count * share), 1), count - 1)
@@ -129,23 +130,30 @@ def _choose(sizes: Mapping[str, int], classes: Mapping[str, set[int]], share: fl
     for group in sizes:
         for index in classes[group]:
             holders.setdefault(index, []).append(group)
-    in_val: dict[str, bool] = {}
-    for index in sorted(holders, key=lambda index: (len(holders[index]), index)):
-        groups = holders[index]
-        if len(groups) < 2:
-            continue
-        free = next((group for group in groups if group not in in_val and sizes[group] <= room), None)
-        if free is not None and not any(in_val.get(group, False) for group in groups):
-            in_val[free] = True
-            room -= sizes[free]
-        rest = next((group for group in groups if group not in in_val), None)
-        if rest is not None and all(in_val.get(group, True) for group in groups):
-            in_val[rest] = False
-    for group in sizes:
-        if group not in in_val and sizes[group] <= room:
-            in_val[group] = True
+    in_train = {index: len(groups) for index, groups in holders.items()}
+    chosen: set[str] = set()
+
+    def lost(group: str) -> int:
+        """How many classes train would have no more of."""
+        return sum(in_train[index] == 1 for index in classes[group])
+
+    def take(groups: Iterable[str]) -> None:
+        """Put the first of some groups into val, if there is any."""
+        nonlocal room
+        for group in itertools.islice(groups, 1):
+            chosen.add(group)
             room -= sizes[group]
-    return {group for group, chosen in in_val.items() if chosen}
+            in_train.update({index: in_train[index] - 1 for index in classes[group]})
+
+    for groups in (holders[index] for index in sorted(holders, key=lambda index: (len(holders[index]), index))):
+        if chosen.isdisjoint(groups):
+            take(group for group in groups if sizes[group] <= room and not lost(group))
+    if chosen.isdisjoint(holders[LABELLED]):
+        take(sorted((group for group in holders[LABELLED] if sizes[group] <= room), key=lost))
+    for group in sizes:
+        if group not in chosen and sizes[group] <= room and not lost(group):
+            take([group])
+    return chosen
 
 
 def _missing_classes(train: Dataset, val: Dataset) -> list[str]:
@@ -155,8 +163,8 @@ def _missing_classes(train: Dataset, val: Dataset) -> list[str]:
     for name, indices in (("train", measured - learned), ("val", learned - measured)):
         names = [train.class_names[index] for index in sorted(indices)]
         if names:
-            shown = ", ".join(names[:5]) + (" and others" if len(names) > 5 else "")
-            warnings.append(f"{name} has no boxes of {len(names)} classes, which have too few images: {shown}.")
+            classes = counted(len(names), "class")
+            warnings.append(f"{name} has no boxes of {classes} with too few images: {listed(names)}.")
     return warnings
 
 

@@ -50,7 +50,7 @@ RULES = {
     "duplicate image id": _refused("give each image an id of its own"),
     "missing image": _refused("add the file, or remove its entry"),
     "missing label file": _refused("add the file, or remove the image from its list"),
-    "two images of one name": _refused("keep one of them"),
+    "two images of one name": _refused("rename one, with its label file"),
     "ambiguous file name": _refused("rename one of the files"),
     "one image with different labels": _refused("put all of its boxes under one entry"),
     "unreadable image": _refused("replace it, or train with --skip-unreadable"),
@@ -82,10 +82,21 @@ RULES = {
     "image in two splits": _used("kept: figures on the second are too good"),
     "extreme aspect ratio": _used("kept, though little is left of it in the network input"),
     "class without boxes": _used("kept: it is never learned"),
+    "class that is not measured": _used("kept: it has no boxes here"),
     "supercategory without boxes": _used("left out: it groups the other classes, and is none itself"),
     "class that is not learned": _used("kept: its AP is 0"),
     "class names that look alike": _used("kept, as classes of their own"),
+    "class name like another": _used("kept, as a class of its own; see whether it is misspelt"),
 }
+
+
+def counted(count: int, noun: str) -> str:
+    """Say how many there are: 1 image, 2 images, 2 boxes, 2 classes."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}{'es' if noun.endswith(('s', 'x')) else 's'}"
+
+
+def default_sentence(kind: str, place: str) -> str:
+    return f"{place}: {kind}."
 
 
 class Fault(InvalidInput):
@@ -93,7 +104,7 @@ class Fault(InvalidInput):
     is one. Its text is a sentence for the person at the keyboard."""
 
     def __init__(self, kind: str, place: str, sentence: str | None = None) -> None:
-        super().__init__(sentence or f"{place}: {kind}.")
+        super().__init__(sentence or default_sentence(kind, place))
         self.kind, self.place = kind, place
 
     @property

@@ -11,6 +11,7 @@ from pathlib import Path
 from runtimes.errors import InvalidInput
 from yolox_deploy.console import warn
 
+from .faults import counted
 from .images import images_among, is_image
 
 ALIASES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
@@ -104,9 +105,11 @@ def _two_folders(root: Path, suffix: str) -> dict[str, FolderSet]:
     if not any((pair.labels / folder.name).is_dir() for folder in splits):
         return _sharing_labels({folder.name: FolderSet(folder, pair.labels) for folder in splits}, suffix)
     sets = {folder.name: FolderSet(folder, pair.labels / folder.name) for folder in splits}
-    return _labelled(
-        {folder: part if _holds_labels(part.labels, suffix) else None for folder, part in sets.items()}, root
-    )
+    for folder in split_folders(pair.labels):
+        if folder.name not in sets and _holds_labels(folder, suffix):
+            warn_left_out(root, folder, suffix)
+    labelled = {split: part if _holds_labels(part.labels, suffix) else None for split, part in sets.items()}
+    return _labelled(labelled, root, pair.images, suffix)
 
 
 def _sharing_labels(sets: dict[str, FolderSet], suffix: str) -> dict[str, FolderSet]:
@@ -124,15 +127,24 @@ def _sharing_labels(sets: dict[str, FolderSet], suffix: str) -> dict[str, Folder
 
 def _split_folders(root: Path, suffix: str) -> dict[str, FolderSet]:
     sets = {folder.name: _pair(folder, suffix) or _together(folder, suffix) for folder in split_folders(root)}
-    return _labelled(sets, root) if any(sets.values()) else {}
+    return _labelled(sets, root, root, suffix) if any(sets.values()) else {}
 
 
-def _labelled(sets: dict[str, FolderSet | None], root: Path) -> dict[str, FolderSet]:
-    """The splits that have labels. One of images alone, such as a test split whose labels are kept back, is named."""
+def _labelled(sets: dict[str, FolderSet | None], root: Path, place: Path, suffix: str) -> dict[str, FolderSet]:
+    """The splits, folders of a place, that have labels. One of images alone, such as a test split whose labels are kept
+    back, is named."""
     for split, part in sets.items():
         if part is None:
-            warn(f"{root}: left out: {split}, which has no labels.")
+            warn_left_out(root, place / split, suffix)
     return {split: part for split, part in sets.items() if part is not None}
+
+
+def warn_left_out(root: Path, folder: Path, suffix: str) -> None:
+    """Say that a folder of a data set is no split of it: it holds images alone, or label files alone."""
+    files = [path for path in folder.rglob("*") if not _is_hidden(path.relative_to(folder))]
+    images, labels = sum(map(is_image, files)), sum(path.suffix == suffix for path in files)
+    has = counted(images, "image") if images or not labels else counted(labels, "label file")
+    warn(f"{root}: left out: {folder.name} ({has}), which has no {'labels' if images or not labels else 'images'}.")
 
 
 def _one(root: Path, suffix: str) -> dict[str, FolderSet]:

@@ -17,7 +17,7 @@ from runtimes.json_file import check_regular
 from yolox_deploy.progress import progress_bar
 
 from .dataset import Dataset, LabelledImage, labels_differ
-from .faults import Fault
+from .faults import Fault, counted
 from .images import UNKNOWN_SIZE, UPRIGHT, decode_image
 from .set_checks import size_fault
 
@@ -97,8 +97,9 @@ def _file_faults(image: LabelledImage, file: ImageFile, size: tuple[int, int]) -
         orientation = image.header.orientation if image.header else UPRIGHT
         faults.append(size_fault(image, file.size, orientation))
     if file.highest and file.highest < MOST_LEVELS // 2:
-        levels = f"up to {file.highest} of {MOST_LEVELS - 1}; {file.highest // 256 + 1} grey levels are left in 8 bits"
-        faults.append(Fault("16-bit image of few levels", f"{name}: {levels}"))
+        left = counted(file.highest // 256 + 1, "grey level")
+        place = f"{name}: up to {file.highest} of {MOST_LEVELS - 1}; {left} left in 8 bits"
+        faults.append(Fault("16-bit image of few levels", place))
     ratio = min(size[0] / file.size[0], size[1] / file.size[1])
     if min(file.size) * ratio < COARSEST_STRIDE:
         faults.append(Fault("extreme aspect ratio", f"{name} of {_sides(file.size)}"))

@@ -11,6 +11,7 @@ import numpy as np
 from runtimes.errors import InvalidInput
 
 from .box_checks import box_faults, box_sizes, class_counts, class_faults, full_mosaics
+from .class_names import class_difference
 from .dataset import Dataset, check_trainable, training_labels
 from .faults import Fault
 from .folders import JOINED, plain_name
@@ -71,7 +72,8 @@ def _across(name: str, datasets: Mapping[str, Dataset], files: Mapping[Path, Ima
     before = list(datasets)[: list(datasets).index(name)]
     faults = []
     if before and datasets[name].class_names != datasets[before[0]].class_names:
-        faults.append(Fault("other classes than another split", f"{name} than {before[0]}"))
+        names = class_difference(name, datasets[name].class_names, before[0], datasets[before[0]].class_names)
+        faults.append(Fault("other classes than another split", f"{name} than {before[0]}: {names}"))
     for other in before:
         if JOINED not in (name, other):
             faults += shared_images(datasets[name], other, datasets[other].images, files)
@@ -80,7 +82,7 @@ def _across(name: str, datasets: Mapping[str, Dataset], files: Mapping[Path, Ima
 
 def _training_faults(name: str, usable: Mapping[str, Dataset]) -> list[Fault]:
     learned = next((usable[other] for other in usable if plain_name(other) == "train"), None)
-    faults = class_faults(usable[name], learned)
+    faults = class_faults(usable[name], learned, plain_name(name) in ("val", "test"))
     try:
         check_trainable(usable[name])
     except Fault as fault:

@@ -11,7 +11,7 @@ from .images import is_image
 from .json_layouts import json_layout, json_layouts
 from .layout import Layout
 from .txt_layouts import SUFFIX as TXT
-from .txt_layouts import data_layouts, txt_layouts, yaml_layouts
+from .txt_layouts import check_yamls, data_layouts, txt_layouts, yaml_layouts
 from .unread import recognise_file, recognise_folder
 from .xml_layouts import xml_layouts
 from .yolo_txt import yolo_splits
@@ -47,6 +47,7 @@ def find_layout(path: Path) -> Layout:
 def _of_folder(folder: Path) -> list[Layout]:
     if folder.name.lower() in NAMED_BY and (found := _by_its_path(folder)):
         return found
+    check_yamls(folder)
     return _found(folder) or _yaml_at_fault(folder) or _by_its_path(folder)
 
 

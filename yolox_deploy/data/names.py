@@ -6,14 +6,13 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from urllib.parse import unquote
 
 from .faults import Fault
 
 ABSOLUTE = re.compile(r"^([A-Za-z]:)?[\\/]")
-MOST_NAMES, MOST_SIMILAR = 20_000, 3  # comparing is slow: names that are looked through, and misses that it is done for
+MOST_SIMILAR = 3  # misses for which all names of a folder are looked through
 
 
 class FileNames:
@@ -30,16 +29,18 @@ class FileNames:
         self._by_key: dict[tuple[Path, bool], dict[str, list[Path]]] = {}
         self._misses = 0
 
-    def find(self, name: str, folders: Sequence[Path]) -> Path | None:
-        """The file of a name in the first of the folders that has it; None where none has.
+    def find(self, name: str, folders: Sequence[Path], fits: Callable[[Path], bool] | None = None) -> Path | None:
+        """The file of a name in the first of the folders that has it; None where none has. fits: whether a path of the
+        name is meant; unset, a file is.
 
         Raises `Fault` where two files fit equally well.
         """
-        if exact := next((folder / name for folder in folders if is_file(folder / name)), None):
+        fits = fits or is_file
+        if exact := next((folder / name for folder in folders if fits(folder / name)), None):
             return exact
         for spelling in _spellings(name):
             for folder in folders:
-                if found := self._alike(folder, spelling, is_file, stems=False):
+                if found := self._alike(folder, spelling, fits, stems=False):
                     return self._only(name, found)
         return None
 
@@ -59,17 +60,17 @@ class FileNames:
         return []
 
     def similar(self, name: str, folders: Iterable[Path]) -> str:
-        """For an error: "; there is x.png" where a file of a similar name is in the folder that was meant, else ""."""
+        """For an error: "; there is x.png" where the folder that was meant has a file whose name differs in capitals,
+        composition, suffix, spaces and underscores alone; else "". Another number is another image."""
         self._misses += 1
         last = re.split(r"[\\/]", name)[-1]
         if self._misses > MOST_SIMILAR:
             return ""
         for folder in folders:
             for place in dict.fromkeys(((folder / name).parent, folder)):
-                there = [path.name for path in self._list(place)[:MOST_NAMES] if is_file(path)]
-                same = [other for other in there if _key(Path(other).stem) == _key(Path(last).stem)]
-                if near := same or get_close_matches(last, there, 1, 0.8):
-                    return f"; there is {place / near[0]}"
+                near = (path for path in self._list(place) if _plain_stem(path.name) == _plain_stem(last))
+                if found := next(filter(is_file, near), None):
+                    return f"; there is {found}"
         return ""
 
     def take_faults(self) -> list[Fault]:
@@ -124,6 +125,16 @@ def _key(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
+def _plain_stem(name: str) -> str:
+    """The key of a name without suffix, spaces and underscores. A suffix has a letter: VOC's names have none."""
+    return re.sub(r"[\s_]+", "", re.sub(r"\.[a-z][a-z0-9]{1,4}$", "", _key(name)))
+
+
+def leaves_folder(name: str) -> bool:
+    """Whether a path is absolute, on any system, or begins above the folder that it starts from."""
+    return bool(ABSOLUTE.match(name)) or name.strip().replace("\\", "/").startswith("../")
+
+
 def _shown(path: Path, name: str) -> bool:
     """Whether a path ends as a name says."""
     return f"/{path.as_posix()}".endswith(f"/{name}")
@@ -134,7 +145,7 @@ def _spellings(name: str) -> list[str]:
     the folder, its ends, the longest first."""
     slashed = name.strip().replace("\\", "/")
     spellings = [slashed, unquote(slashed)]
-    if ABSOLUTE.match(name) or slashed.startswith("../"):
+    if leaves_folder(name):
         for whole in dict.fromkeys(spellings):
             parts = [part for part in whole.split("/") if part not in ("", "..")]
             spellings += ["/".join(parts[start:]) for start in range(len(parts))]

@@ -15,6 +15,7 @@ from runtimes.errors import InvalidInput
 from yolox_deploy.console import warn
 from yolox_deploy.progress import progress_bar
 
+from .class_names import class_difference
 from .dataset import Dataset, Splits, check_evaluable, check_inside
 from .faults import RULES, Fault
 from .folders import ALIASES, JOINED, plain_name
@@ -168,7 +169,8 @@ def join(parts: Sequence[Dataset], source: Path) -> Dataset:
         return first
     other = next((other for other in others if other.categories != first.categories), None)
     if other is not None:
-        raise InvalidInput(f"{first.source} and {other.source} do not have the same classes.")
+        names = class_difference(first.source.stem, first.class_names, other.source.stem, other.class_names)
+        raise InvalidInput(f"{first.source} and {other.source} do not have the same classes: {names}.")
     images = tuple(image for part in parts for image in part.images)
     if len({image.path for image in images}) != len(images):
         raise InvalidInput(f"the splits of {source} that are to be joined have images in common.")

@@ -9,7 +9,7 @@ from typing import Any
 
 from runtimes.json_file import json_text
 
-from .faults import RULES, Fault
+from .faults import RULES, Fault, default_sentence
 
 COLUMNS = 80
 MOST_EXAMPLES = 5  # on the screen
@@ -21,19 +21,22 @@ SIZES = {"<8": 0, "8-16": 8, "16-32": 16, "32-96": 32, "96+": 96}  # px: strides
 @dataclass(frozen=True)
 class Finding:
     """All faults of one kind in a split. refused: training would stop. action: what is done, or has to be done.
-    examples: files, with what distinguishes them; at most 100."""
+    examples: files, with what distinguishes them; at most 100. sentence: what training says of the first one that is
+    refused, where that is more."""
 
     kind: str
     refused: bool
     count: int
     action: str
     examples: tuple[str, ...]
+    sentence: str = ""
 
     def __str__(self) -> str:
-        head = _wrap(f"{self.kind}: {self.action}", f"  {self.count:>7}  ")
+        head = _wrap(f"{self.kind}: {self.action}", f"  {self.count:>6} x ")
         shown = [_printable(place) for place in list(dict.fromkeys(self.examples))[:MOST_EXAMPLES]]
         more = " ..." if len(shown) < self.count else ""
-        return f"{head}\n{_wrap(', '.join(shown) + more, ' ' * 11)}"
+        texts = [", ".join(shown) + more, *([_printable(self.sentence)] if self.sentence else [])]
+        return "\n".join([head, *(_wrap(text, " " * 11) for text in texts)])
 
 
 def _printable(place: str) -> str:
@@ -43,14 +46,18 @@ def _printable(place: str) -> str:
 
 def findings(faults: Sequence[Fault]) -> tuple[Finding, ...]:
     """The faults by kind, in the order of `RULES`."""
-    places: dict[str, list[str]] = {kind: [] for kind in RULES}
+    by_kind: dict[str, list[Fault]] = {kind: [] for kind in RULES}
     for fault in faults:
-        places[fault.kind].append(fault.place)
-    return tuple(
-        Finding(kind, RULES[kind].refused, len(found), RULES[kind].action, tuple(found[:MOST_KEPT]))
-        for kind, found in places.items()
-        if found
-    )
+        by_kind[fault.kind].append(fault)
+    return tuple(_finding(found) for found in by_kind.values() if found)
+
+
+def _finding(faults: Sequence[Fault]) -> Finding:
+    """All faults of one kind."""
+    first = faults[0]
+    sentence = str(first) if first.rule.refused and str(first) != default_sentence(first.kind, first.place) else ""
+    places = tuple(fault.place for fault in faults[:MOST_KEPT])
+    return Finding(first.kind, first.rule.refused, len(faults), first.rule.action, places, sentence)
 
 
 @dataclass(frozen=True)
@@ -113,7 +120,7 @@ class SplitReport:
     findings: tuple[Finding, ...]
 
     def __str__(self) -> str:
-        parts = [f"{self.name} ({self.source})"]
+        parts = [f"{self.name} ({self.source})" if self.source else self.name]
         if self.contents is not None:
             parts.append(str(self.contents))
         for refused, title in ((True, "  training would refuse"), (False, "  to know")):
@@ -151,4 +158,6 @@ class DataReport:
 
 
 def _wrap(text: str, head: str) -> str:
-    return textwrap.fill(text, COLUMNS, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False)
+    """In lines of the report's width, but for a path that is longer: it stays whole, to be copied."""
+    lines = textwrap.TextWrapper(COLUMNS, head, " " * len(head), break_on_hyphens=False, break_long_words=False)
+    return lines.fill(text)

@@ -15,7 +15,7 @@ from .layout import Layout
 from .names import FileNames
 from .unread import load_json
 from .yolo_txt import read_yolo, yolo_splits
-from .yolo_yaml import YoloYaml, read_yaml
+from .yolo_yaml import USUAL_NAMES, YoloYaml, is_meant_as_data, read_yaml
 
 SUFFIX = ".txt"
 LIST_KEYS = ("train", "valid", "val", "test")  # of Darknet's .data
@@ -31,6 +31,14 @@ def yaml_layouts(root: Path) -> list[Layout]:
         if other := _other_classes(root, read_yaml(file).names):
             warn(f"{file}: its class names are taken; those of {other} are others.")
     return [Layout(f"YOLO's {file.name}", file, yolo_splits(file)) for file in files]
+
+
+def check_yamls(root: Path) -> None:
+    """Raise `InvalidInput` for a YAML file that is to describe the data set of a folder and does not: it would be left
+    out in silence, where the folder is in another layout too."""
+    meant = [file for file in sorted([*root.glob("*.yaml"), *root.glob("*.yml")]) if is_meant_as_data(file)]
+    for file in [file for file in meant if file.name in USUAL_NAMES] or meant:
+        read_yaml(file)
 
 
 def _other_classes(root: Path, names: tuple[str, ...]) -> Path | None:
@@ -68,10 +76,15 @@ def data_layouts(root: Path) -> list[Layout]:
 def data_file_layout(file: Path) -> Layout | None:
     """Darknet's .data file: lines such as `train = data/train.txt`. None for what is no such file.
 
-    Raises `InvalidInput` for files that it names and that are not there, and where train and valid are one list.
+    Raises `InvalidInput` for files that it names and that are not there, for one that is cut short, and where train and
+    valid are one list.
     """
     entries = _entries(file)
-    if "names" not in entries or not any(key in entries for key in LIST_KEYS):
+    names_lists = any(entries.get(key) for key in LIST_KEYS)
+    if not entries.get("names") or not names_lists:
+        if names_lists or file.name == "obj.data":
+            missing = "names" if names_lists else "train"
+            raise InvalidInput(f"{file} lacks the line `{missing} = FILE`, which Darknet's format needs.")
         return None
     names = class_list(_named(file, "names", entries))
     count = entries.get("classes", "")

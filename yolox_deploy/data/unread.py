@@ -13,6 +13,7 @@ from yolox_deploy.files import read_text
 
 MOST_EXAMINED = 16  # files of one kind in one folder: layouts with a file for each image have thousands alike
 EXAMINED_BYTES = 4096
+COCO_PARTS = ("images", "annotations", "categories")
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,12 @@ def load_json(path: Path) -> Any:
 
 def is_coco(content: Any) -> bool:
     """Whether a JSON file holds the three lists of COCO's format."""
-    parts = ("images", "annotations", "categories")
-    return isinstance(content, dict) and all(isinstance(content.get(part), list) for part in parts)
+    return isinstance(content, dict) and all(isinstance(content.get(part), list) for part in COCO_PARTS)
+
+
+def is_meant_as_coco(content: Any) -> bool:
+    """Whether a JSON file, by whose name it may be COCO's, is: it has a part of the format, or is damaged or empty."""
+    return not content or (isinstance(content, dict) and not content.keys().isdisjoint(COCO_PARTS))
 
 
 def recognise_json(content: Any) -> Unread | None:

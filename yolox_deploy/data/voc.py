@@ -72,7 +72,8 @@ class VocFolder:
             raise Fault("missing image", stem, f"JPEGImages lacks {stem}, which {file} names{near}.")
         if len(paths) > 1:
             both = f"{paths[0].name} and {paths[1].name}"
-            raise Fault("two images of one name", stem, f"{file} names {stem}, which may be {both} of {self._folder}.")
+            sentence = f"{file} names {stem}, which may be {both} of {self._folder}: rename one, with its label file."
+            raise Fault("two images of one name", stem, sentence)
         return stem, paths[0]
 
     def _labelled(self, entry: tuple[int, str, Path, Header]) -> LabelledImage:

@@ -17,7 +17,7 @@ from .faults import Fault, once, sound
 from .folders import CLASS_LISTS
 from .images import IMAGE_SUFFIXES, Header, describe_left_out, images_among, read_headers
 from .long_rows import LongRows
-from .names import FileNames
+from .names import FileNames, leaves_folder
 from .yolo_yaml import YoloYaml, find_yaml, read_yaml
 
 FURTHEST = 2.0  # coordinates are fractions of the image; beyond this they must be pixels
@@ -72,18 +72,14 @@ def _sharing(files: Mapping[Path, Path], faults: list[Fault]) -> set[Path]:
         images[file].append(path)
     several = {file: paths for file, paths in images.items() if len(paths) > 1 and file.exists()}
     for file, paths in several.items():
-        both = f"{paths[0]} and {paths[1]}"
-        faults.append(Fault("two images of one name", paths[0].stem, f"{both} share their labels, {file}."))
+        sentence = f"{paths[0]} and {paths[1]} share their labels, {file}: rename one, with its label file."
+        faults.append(Fault("two images of one name", paths[0].stem, sentence))
     return {path for paths in several.values() for path in paths}
 
 
 def _images(yaml: YoloYaml, entry: str, names: FileNames, faults: list[Fault]) -> list[Path]:
     """The images of a folder and the folders in it, or of a text file that lists them."""
-    entry = entry.replace("\\", "/")
-    tries = [root / name for root in yaml.roots for name in (entry, entry.removeprefix("../"))]  # as Ultralytics does
-    place = next((path for path in tries if path.exists()), None)
-    if place is None:
-        raise InvalidInput(f"{yaml.file} names {entry}, and there is no {' or '.join(map(str, dict.fromkeys(tries)))}.")
+    place = _find_place(yaml, entry, names)
     if place.is_dir():
         inside = (path for path in place.rglob("*") if not _is_hidden(path.parent.relative_to(place)))
         images, others = images_among(inside)
@@ -91,6 +87,32 @@ def _images(yaml: YoloYaml, entry: str, names: FileNames, faults: list[Fault]) -
         return images
     lines = [line.strip() for line in read_text(place).splitlines() if line.strip()]
     return sound(partial(_listed, yaml, place, names), lines, faults)
+
+
+def _find_place(yaml: YoloYaml, entry: str, names: FileNames) -> Path:
+    """The folder, or list, that a YAML file names; of a path of another machine, its end that exists here.
+
+    Raises `InvalidInput` where there is none, and where the end is that of another split's path too.
+    """
+    entry = entry.replace("\\", "/")
+    tries = [root / name for root in yaml.roots for name in (entry, entry.removeprefix("../"))]  # as Ultralytics does
+    if exact := next((path for path in tries if path.exists()), None):
+        return exact
+    whole = _whole(yaml, entry)
+    place = names.find(whole, yaml.roots, Path.exists) if leaves_folder(whole) else None
+    if place is None:
+        raise InvalidInput(f"{yaml.file} names {entry}, and there is no {' or '.join(map(str, dict.fromkeys(tries)))}.")
+    guess = FileNames()
+    for other in (other.replace("\\", "/") for others in yaml.splits.values() for other in others):
+        there = guess.find(_whole(yaml, other), yaml.roots, Path.exists) if other != entry else None
+        if there is not None and (there in (place, *place.parents) or place in there.parents):
+            raise InvalidInput(f"{yaml.file} names {entry} and {other}: here both would be in {min(there, place)}.")
+    return place
+
+
+def _whole(yaml: YoloYaml, entry: str) -> str:
+    """A path of the YAML file with the one that it starts from."""
+    return entry if leaves_folder(entry) or yaml.path in ("", ".", "./") else f"{yaml.path}/{entry}"
 
 
 def _is_hidden(folder: Path) -> bool:

@@ -10,6 +10,8 @@ from typing import Any
 from runtimes.errors import InvalidInput, MissingBackend, first_line
 from yolox_deploy.files import read_text
 
+from .faults import counted
+
 SPLIT_KEYS = ("train", "training", "val", "valid", "validation", "test")
 USUAL_NAMES = ("data.yaml", "dataset.yaml")
 
@@ -19,7 +21,7 @@ class YoloYaml:
     """What the YAML says. roots: folders that paths in it may start from. splits: where the images of each are.
     points: how many key points each object has, and how many numbers each of them; None where it does not say.
     label_file: where the labels of an image are, in layouts that say so themselves. others: label files in the same
-    folders that belong to the images of other splits."""
+    folders that belong to the images of other splits. path: the first root, as it is written."""
 
     file: Path
     roots: tuple[Path, ...]
@@ -28,6 +30,7 @@ class YoloYaml:
     points: tuple[int, int] | None = None
     label_file: Callable[[Path], Path] | None = None
     others: frozenset[Path] = frozenset()
+    path: str = ""
 
 
 def find_yaml(folder: Path) -> Path | None:
@@ -36,6 +39,21 @@ def find_yaml(folder: Path) -> Path | None:
     if len(files) > 1 and len(usual) != 1:
         raise InvalidInput(f"{folder} holds {' and '.join(file.name for file in files[:3])}: give the path of one.")
     return next(iter(usual or files), None)
+
+
+def is_meant_as_data(file: Path) -> bool:
+    """Whether a YAML file is to describe a data set, sound or not: by its keys, or by its name where it has none."""
+    usual = file.name in USUAL_NAMES
+    try:
+        content = _parse(file)
+    except InvalidInput:
+        return usual
+    except (MissingBackend, OSError):
+        return False
+    if not isinstance(content, dict):
+        return usual
+    splits, names = not content.keys().isdisjoint(SPLIT_KEYS), "names" in content
+    return (splits or names) if usual else (splits and names)
 
 
 def read_yaml(file: Path) -> YoloYaml:
@@ -52,14 +70,11 @@ def read_yaml(file: Path) -> YoloYaml:
     path = content.get("path") or "."
     if not isinstance(path, str):
         raise InvalidInput(f"{file}: path must be a folder.")
-    roots = folder / path, folder
-    return YoloYaml(
-        file,
-        roots,
-        _names(content.get("names"), written.get("names"), file),
-        entries,
-        _points(content.get("kpt_shape"), file),
-    )
+    names, count = _names(content.get("names"), written.get("names"), file), str(content.get("nc", ""))
+    if count.isdecimal() and int(count) != len(names):
+        raise InvalidInput(f"{file} says nc: {count}, and names holds {counted(len(names), 'name')}: mend one.")
+    points = _points(content.get("kpt_shape"), file)
+    return YoloYaml(file, (folder / path, folder), names, entries, points, path=path)
 
 
 def _parse(file: Path, as_text: bool = False) -> Any:
