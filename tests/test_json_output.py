@@ -197,7 +197,7 @@ def test_detect(
 def test_serving(exported: tuple[Path, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert serving.main([str(exported[0]), "--server", "ovms", "--output", str(tmp_path), "--json", "-"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"folders": {"ovms": str(tmp_path / "ovms")}}
+    assert json.loads(capsys.readouterr().out) == {"folders": {"ovms": str(tmp_path / "ovms")}, "warnings": []}
 
 
 # What these write is text and whole numbers, or goes to a process of ours.

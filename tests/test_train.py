@@ -99,6 +99,7 @@ def test_what_it_leaves(trained: Path) -> None:
         "folder": str(trained),
         "best": str(trained / "best.pth"),
         "last": str(trained / "last.pth"),
+        "warnings": [],
     }
     last = read_checkpoint(trained / "last.pth")
     assert (last.variant, last.class_names, last.category_ids) == ("yolox-nano", ("blue", "red"), (4, 9))
