@@ -243,3 +243,15 @@ def test_labels_of_yolo_beside_images_spelled_otherwise(tmp_path: Path) -> None:
     dataset = open_dataset(root, ["train"])
     assert sorted(len(found.boxes) for found in dataset.images) == [1, 2]
     assert "label file without image" not in {fault.kind for fault in dataset.faults}
+
+
+@pytest.mark.parametrize("labels", ["Labels", "labels"])
+@pytest.mark.parametrize("images", ["Images", "IMAGES", "images"])
+def test_folders_of_images_in_capitals_have_their_labels(images: str, labels: str, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    WRITERS["yolo"](root)
+    for name, other in (("images", images), ("labels", labels)):
+        (root / name).rename(root / other)
+    yaml = root / "data.yaml"
+    yaml.write_text(yaml.read_text().replace(": images/", f": {images}/"))
+    assert boxes_of_first(open_dataset(root, ["train"])) == 2

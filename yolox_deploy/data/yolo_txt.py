@@ -130,15 +130,25 @@ def _listed(yaml: YoloYaml, file: Path, names: FileNames, line: str) -> Path:
 
 
 def label_file(image: Path) -> Path:
-    """The same path with the last `images` folder replaced by `labels`; without one, beside the image."""
-    head, images, tail = image.absolute().as_posix().rpartition("/images/")
-    return Path(f"{head}/labels/{tail}" if images else tail).with_suffix(".txt")
+    """The same path with the last `images` folder replaced by `labels`, in any letter case; without one, beside the
+    image."""
+    path = image.absolute().with_suffix(".txt")
+    folder = _images_folder(path)
+    if folder is None:
+        return path
+    places = [folder.with_name(name) for name in ("labels", "Labels", "LABELS")]
+    return next((place for place in places if place.is_dir()), places[0]) / path.relative_to(folder)
+
+
+def _images_folder(path: Path) -> Path | None:
+    """The last folder above a path that is called `images`, in any letter case."""
+    return next((folder for folder in path.parents if folder.name.lower() == "images"), None)
 
 
 def _without_image(files: Mapping[Path, Path], yaml: YoloYaml) -> list[Fault]:
     """Label files in the folders of labels that no image belongs to. files: those that belong to one."""
     known = yaml.label_file is not None
-    mine = {file for path, file in files.items() if known or "/images/" in path.absolute().as_posix()}
+    mine = {file for path, file in files.items() if known or _images_folder(path.absolute())}
     there = {file for folder in {file.parent for file in mine} for file in folder.glob("*.txt")}
     lone = sorted(
         file for file in there - mine - yaml.others if file.name not in CLASS_LISTS
