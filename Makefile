@@ -1,7 +1,7 @@
 # make demo and make test do all set-up on a fresh machine: Python 3.10 or newer and the package registry are enough.
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet
+PIP := $(BIN)/python -m pip install --quiet --no-compile  # half the time: Python compiles what is imported
 # Set by CI to requirements/ci.txt: every file is the one that the lock names by its hash, and nothing else is fetched.
 # --no-deps, since the lock is complete, and pip would otherwise look at newer releases of what extras name.
 LOCK ?=

@@ -92,7 +92,8 @@ def test_classes_without_names_are_not_matched_by_order(
     assert "does not name its classes (3)" in error and "--class-names FILE" in error and ", ".join(NAMES) in error
     assert error.splitlines()[-1].startswith("error: ")
     assert main([*arguments, "--class-names", str(names)]) == 0
-    assert "warning" not in capsys.readouterr().err
+    warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert all("AP is about 0" in line for line in warnings)  # the model is untrained
 
 
 @pytest.mark.parametrize("command", ["evaluate", "compare", *slowly("export", "tune")])
@@ -107,6 +108,7 @@ def test_what_is_left_out_is_said_once_and_in_json(
     assert main([*arguments, "--class-names", str(names), "--json", "-"]) == 0
     printed = capsys.readouterr()
     warnings = [line for line in printed.err.splitlines() if line.startswith("warning: ")]
+    warnings = [line for line in warnings if "AP is about 0" not in line]  # the model is untrained
     assert len(warnings) == len(set(warnings)) == 3
     assert "'Cat' is taken for 'cat'" in warnings[0] and "does not have dog" in warnings[1] and "fox" in warnings[2]
     found = json.loads(printed.out)
@@ -115,7 +117,7 @@ def test_what_is_left_out_is_said_once_and_in_json(
         check = export.plan(config).accuracy
         assert check is not None
         found["warnings"] = check.warnings
-    assert [f"warning: {one}" for one in found["warnings"]] == warnings
+    assert [f"warning: {one}" for one in found["warnings"] if "AP is about 0" not in one] == warnings
     if command == "evaluate":
         assert [one["name"] for one in found["classes"]] == ["cat", "owl"]
 

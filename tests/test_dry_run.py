@@ -111,7 +111,7 @@ def test_official_weights_that_are_not_here_are_not_downloaded(
         (tune.main, ["yolox-s", *labelled, "--min-ap", "20"]),
     ):
         code, planned, says = look(main, *arguments)
-        assert (code, planned) == (0, {"dry_run": True, "end": end})
+        assert (code, planned) == (0, {"dry_run": True, "end": end, "warnings": []})
         assert f"dry run: {end}" in says
 
 

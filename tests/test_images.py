@@ -240,7 +240,7 @@ def test_what_is_passed_over_is_counted_once(tmp_path: Path, capsys: pytest.Capt
         assert [path.name for path in find_images(source)] == ["a.png"]
     says = "left out: 4 files that are no images (.heic 2, .svg 1, .nef 1)."
     lines = capsys.readouterr().err.splitlines()
-    assert sorted(lines) == sorted(f"{source}: {says}" for source in (tmp_path, tmp_path / "*"))
+    assert sorted(lines) == sorted(f"warning: {source}: {says}" for source in (tmp_path, tmp_path / "*"))
     for name in ("a.heic", "photo.NEF"):
         with pytest.raises(InvalidInput, match="is not an image that OpenCV reads"):
             find_images(tmp_path / name)
